@@ -1,0 +1,215 @@
+"""Manifest: `recording.json`, the last object written. What exists, when on the call's timeline, what is missing and why.
+
+All `…Ms` offsets count from `startedAt`, the moment at which the first attempt was able to capture.
+`attempts/<n>/manifest.json` has the same shape and covers one attempt.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from .base import (
+    ApiModel,
+    Container,
+    Count,
+    MediaKind,
+    Milliseconds,
+    OutputType,
+    PeerId,
+    Timestamp,
+    TrackSource,
+    UserId,
+)
+from .intent import RecordingRef
+
+
+class StopReason(StrEnum):
+    """Why a recording (or an attempt) ended."""
+
+    REQUESTED = "Requested"
+    CALL_ENDED = "CallEnded"
+    ALL_PARTICIPANTS_LEFT = "AllParticipantsLeft"
+    MAX_DURATION = "MaxDuration"
+    REMOVED = "Removed"
+    """The SFU or a moderator removed the recorder."""
+    DELETED = "Deleted"
+    DRAINED = "Drained"
+    """Only this attempt ended (eviction, shutdown); the recording goes on elsewhere."""
+    FENCED = "Fenced"
+    """A newer attempt took over the identity."""
+    INTERNAL_ERROR = "InternalError"
+
+
+class GapReason(StrEnum):
+    """Why media is missing inside a file."""
+
+    LOST = "Lost"
+    """Packets never arrived, retransmission included."""
+    MUTED = "Muted"
+    SILENT = "Silent"
+    """The sender sent nothing (DTX, camera without new pictures)."""
+    PAUSED = "Paused"
+    DISCONNECTED = "Disconnected"
+    CRASHED = "Crashed"
+    DAMAGED = "Damaged"
+    """Pictures came and are in the file, but show nothing whole: they are made from lost ones. Until the next key frame."""
+    SHED = "Shed"
+    """Not received, because the recorder's disk was nearly full: cameras give way first, then screens, sound last."""
+
+
+class Gap(ApiModel):
+    """A stretch without (usable) media of one track. Audio files play declared silence there, video keeps its last picture."""
+
+    start_ms: Milliseconds
+    """On the call's timeline."""
+    duration_ms: Milliseconds
+    reason: GapReason
+
+
+class SizeChange(ApiModel):
+    """Picture size, and how players are to turn it, from this moment on, as the sender chose it."""
+
+    at_ms: Milliseconds
+    width: Annotated[int, Field(ge=1, le=65536)]
+    height: Annotated[int, Field(ge=1, le=65536)]
+    rotation: Annotated[int, Field(ge=0, le=359)] = 0
+    """Degrees clockwise. A file's head has that of its first picture only."""
+
+
+class ManifestTrack(ApiModel):
+    """One recorded track inside a file."""
+
+    track_id: Annotated[str, Field(max_length=128)]
+    """As the SFU names it."""
+    source: TrackSource
+    kind: MediaKind
+    codec: Annotated[str, Field(max_length=32)]
+    """Lower case: opus, vp8, h264."""
+    start_ms: Milliseconds
+    """First frame, on the call's timeline."""
+    end_ms: Milliseconds
+    frames: Count
+    key_frames: Count
+    packets: Count
+    packets_lost: Count
+    """Never arrived, although asked for again."""
+    packets_recovered: Count
+    """Arrived only after they were asked for again."""
+    media_bytes: Count
+    silence_ms: Milliseconds = 0
+    """Audio: declared silence written for gaps."""
+    overlap_ms: Milliseconds = 0
+    """Audio of a sender whose clock runs fast: so much more of it decodes than the file lasts. No packet is dropped; time stamps follow closer on one another."""
+    drift_ppm: Annotated[float, Field(ge=-1e6, le=1e6)] | None = None
+    """Sender's clock against ours; absent while too few sender reports arrived."""
+    clock: Annotated[str, Field(max_length=16)] = "arrival"
+    """What placed the track on the timeline: `reports` (RTCP sender reports) or `arrival` (no report came)."""
+    sizes: Annotated[tuple[SizeChange, ...], Field(max_length=1000)] = ()
+    gaps: Annotated[tuple[Gap, ...], Field(max_length=10_000)] = ()
+
+
+class ManifestFile(ApiModel):
+    """One deliverable."""
+
+    name: Annotated[str, Field(max_length=1024)]
+    """File name inside the recording's folder."""
+    attempt: Annotated[int, Field(ge=1)]
+    layer: Annotated[str, Field(max_length=63)]
+    output_type: OutputType
+    reason: Annotated[str, Field(max_length=256)] | None = None
+    """Why the file is not what was asked for: single-kind fallback, other container, further part."""
+    part: Annotated[int, Field(ge=1)] = 1
+    container: Container
+    user_id: UserId
+    peer_id: PeerId
+    participant_name: Annotated[str, Field(max_length=256)] = ""
+    start_offset_ms: Milliseconds
+    """Where the file's zero lies on the call's timeline."""
+    duration_ms: Milliseconds
+    bytes: Count
+    crc32: Annotated[str, Field(pattern=r"^[0-9a-f]{8}$")] | None = None
+    """CRC-32 (zlib) of the whole file, eight hex digits."""
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    """SHA-256 of the whole file; absent for one that was sent in parts while the call ran: see `partsSha256`."""
+    parts_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    """SHA-256 over the SHA-256 sums (32 bytes each) of the file's parts: `partBytes` each, the last one what is left."""
+    part_bytes: Annotated[int, Field(ge=1, le=2**40)] | None = None
+    summary: Annotated[str, Field(max_length=1024)] = ""
+    """One line for people: frames, share of packets received, gaps, seconds lost, drift, A/V offset (pictures minus sound), duration."""
+    tracks: Annotated[tuple[ManifestTrack, ...], Field(min_length=1, max_length=8)]
+
+    @model_validator(mode="after")
+    def _has_a_sum(self) -> Self:
+        if self.sha256 is None and (self.parts_sha256 is None or self.part_bytes is None):
+            raise ValueError("a file has sha256, or partsSha256 with partBytes")
+        return self
+
+
+class ManifestPeer(ApiModel):
+    """One session of a person in the call."""
+
+    peer_id: PeerId
+    joined_ms: Milliseconds
+    left_ms: Milliseconds | None = None
+
+
+class ManifestParticipant(ApiModel):
+    """One person, recorded or not."""
+
+    user_id: UserId
+    name: Annotated[str, Field(max_length=256)] = ""
+    recorded: bool = True
+    """False when the allowlist excludes the person."""
+    peers: Annotated[tuple[ManifestPeer, ...], Field(max_length=1000)] = ()
+
+
+class UnrecordedTrack(ApiModel):
+    """A track that was wanted and could not be recorded."""
+
+    user_id: UserId
+    peer_id: PeerId
+    track_id: Annotated[str, Field(max_length=128)]
+    source: TrackSource
+    reason: Annotated[str, Field(max_length=64)]
+    """CodecUnsupported, Encrypted, NoMedia, Shed, SubscriptionRefused."""
+    message: Annotated[str, Field(max_length=512)] = ""
+
+
+class ManifestAttempt(ApiModel):
+    """One pod's run (or one run of the command line)."""
+
+    n: Annotated[int, Field(ge=1)]
+    started_at: Timestamp
+    ended_at: Timestamp
+    stop_reason: StopReason
+    message: Annotated[str, Field(max_length=512)] = ""
+
+
+class Manifest(ApiModel):
+    """What a recording consists of."""
+
+    version: Literal[1] = 1
+    generator: Annotated[str, Field(max_length=64)]
+    """isotrack/<version>."""
+    recording: RecordingRef
+    call_id: Annotated[str, Field(max_length=256)]
+    call_sid: Annotated[str, Field(max_length=128)] = ""
+    started_at: Timestamp
+    """Zero of the call's timeline."""
+    duration_ms: Milliseconds
+    complete: bool
+    """False when something that was sent is known to be missing from the files beyond declared gaps."""
+    stop_reason: StopReason
+    message: Annotated[str, Field(max_length=512)] = ""
+    lost_ms: Milliseconds = 0
+    """Sum of the gaps with reason Lost, Damaged, Disconnected, Crashed or Shed over all tracks."""
+    attempts: Annotated[tuple[ManifestAttempt, ...], Field(min_length=1, max_length=1000)]
+    participants: Annotated[tuple[ManifestParticipant, ...], Field(max_length=10_000)] = ()
+    unfinished: Annotated[tuple[PeerId, ...], Field(max_length=10_000)] | None = None
+    """In the manifest of one attempt only: participant sessions whose files are made from checkpoints when the recording ends,
+    because they went on in another attempt or the attempt could not make them."""
+    files: Annotated[tuple[ManifestFile, ...], Field(max_length=100_000)] = ()
+    unrecorded: Annotated[tuple[UnrecordedTrack, ...], Field(max_length=10_000)] = ()

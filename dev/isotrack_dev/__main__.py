@@ -1,0 +1,7 @@
+"""`python -m isotrack_dev`."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

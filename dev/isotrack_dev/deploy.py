@@ -1,0 +1,64 @@
+"""Install the operator as its users do: the rendered chart, applied, in a namespace of its own."""
+
+from __future__ import annotations
+
+import json
+
+from . import chart
+from .errors import DevError
+from .kubectl import Kubectl
+from .progress import Progress, Silent
+
+NAMESPACE = "isotrack-system"
+DEPLOYMENT = f"deployment/{chart.RELEASE}-operator"
+
+
+def deploy_operator(
+    kubectl: Kubectl, operator: str, recorder: str, progress: Progress | None = None, namespace: str = NAMESPACE
+) -> None:
+    """Install or update CRDs and operator, and wait until the operator says that it is ready.
+
+    Args:
+        kubectl: The cluster.
+        operator: Image of the operator, with a tag.
+        recorder: Image of recorder and agent, with a tag, for classes that name none.
+        progress: Where to show it.
+        namespace: Made when missing.
+    Raises:
+        DevError: The cluster refused something, or the operator did not become ready within two minutes.
+    """
+    shown = progress or Silent()
+    with shown.step("operator: custom resources, roles, deployment"):
+        labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+        kubectl("apply", "--server-side", "-f", "-", stdin=_namespace(namespace, labels))
+        text = chart.render(values(operator, recorder), namespace)
+        kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=text)
+        kubectl("wait", "crd", "--for=condition=Established", "-l", f"app.kubernetes.io/instance={chart.RELEASE}")
+    with shown.step("operator ready"):
+        try:
+            kubectl("rollout", "status", DEPLOYMENT, "--namespace", namespace, "--timeout=120s", seconds=130)
+        except DevError as error:
+            raise DevError(f"{error}\n{_last_words(kubectl, namespace)}") from error
+
+
+def _last_words(kubectl: Kubectl, namespace: str) -> str:
+    """Why the operator is not ready, as far as the cluster knows."""
+    try:
+        pods = kubectl("get", "pods", "--namespace", namespace)
+        return pods + kubectl("logs", "--namespace", namespace, DEPLOYMENT, "--tail=15")
+    except DevError as error:
+        return str(error)
+
+
+def values(operator: str, recorder: str) -> dict[str, object]:
+    """Values of the chart for two images that the nodes already have."""
+
+    def image(name: str) -> dict[str, str]:
+        repository, _, tag = name.rpartition(":")
+        return {"repository": repository, "tag": tag}
+
+    return {"image": {"operator": {**image(operator), "pullPolicy": "IfNotPresent"}, "recorder": image(recorder)}}
+
+
+def _namespace(name: str, labels: dict[str, str]) -> str:
+    return json.dumps({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})

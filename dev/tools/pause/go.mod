@@ -1,0 +1,3 @@
+module devtools/pause
+
+go 1.21

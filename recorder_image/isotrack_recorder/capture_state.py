@@ -1,0 +1,103 @@
+"""What a Capture knows at a moment, and the pure decisions that need nothing else: phase, limits."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from isotrack_api.intent import IntentLimits
+from isotrack_api.manifest import StopReason
+
+from .clock import Clock
+from .earlier import Earlier
+from .errors import IsotrackError
+from .sources import base
+from .track_capture import TrackCapture
+
+Phase = Literal["Joining", "Armed", "Capturing", "Paused", "Reconnecting", "Stopped", "Failed"]
+_NS: Final = 1_000_000_000
+
+
+@dataclass(slots=True)
+class KnownPeer:
+    """A participant session that is present."""
+
+    seen: base.ParticipantSeen
+    recorded: bool
+    """The allowlist admits the person."""
+
+
+@dataclass(slots=True)
+class KnownTrack:
+    """A published track of somebody present, wanted or not."""
+
+    seen: base.TrackSeen
+    muted: bool
+    capture: TrackCapture | None = None
+    refused: bool = False
+    """Journalled as unrecorded: it stays so."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far the capture got. `…_ms` are Unix milliseconds, `…_ns` CLOCK_MONOTONIC."""
+
+    connected: bool = False
+    armed_at_ms: int | None = None
+    started_ns: int | None = None
+    """When the recording began: its first attempt, and of that the first process, was armed."""
+    first_packet_at_ms: int | None = None
+    empty_since_ns: int | None = None
+    """Since when nobody is there; None while somebody is, or while we cannot know."""
+    call_sid: str = ""
+
+
+@dataclass(slots=True)
+class Ending:
+    """Why the capture ended; the first reason counts."""
+
+    wanted: asyncio.Event = field(default_factory=asyncio.Event)
+    reason: StopReason | None = None
+    message: str = ""
+    error: IsotrackError | None = None
+    over: bool = False
+    """The spool is closed."""
+
+
+def phase_of(progress: Progress, ending: Ending, *, paused: bool, receiving: bool) -> Phase:
+    """The one word for what a capture is doing. `receiving`: frames of a track came and it has not ended."""
+    if ending.over:
+        return "Failed" if ending.error else "Stopped"
+    if progress.armed_at_ms is None:
+        return "Joining"
+    if not progress.connected:
+        return "Reconnecting"
+    if paused:
+        return "Paused"
+    return "Capturing" if receiving else "Armed"
+
+
+def started_before(epoch_ms: int | None, earlier: Earlier, clock: Clock) -> int | None:
+    """When the recording began, in CLOCK_MONOTONIC, as far as it had begun before this process.
+
+    The wall clock is asked once, and only for what another pod or another boot has told: whoever sets it meanwhile neither
+    prolongs the recording nor ends it.
+    """
+    if epoch_ms is None and earlier.armed_ns is not None and earlier.boot == clock.boot():
+        return earlier.armed_ns
+    began_ms = epoch_ms or earlier.armed_at_ms
+    return None if began_ms is None else clock.monotonic_ns() - (clock.wall_ns() - began_ms * 1_000_000)
+
+
+def seconds_left(limits: IntentLimits, started_ns: int | None, now_ns: int) -> float:
+    """Until the longest duration is reached. `started_ns`: when the recording's first attempt was armed, if it was."""
+    limit = float(limits.max_duration_seconds)
+    return limit if started_ns is None else limit - (now_ns - started_ns) / _NS
+
+
+def nobody_for_too_long(limits: IntentLimits, progress: Progress, now_ns: int) -> bool:
+    """Tell whether an empty call counts as over. A limit of 0 leaves that to the SFU."""
+    if not limits.empty_timeout_seconds or progress.empty_since_ns is None:
+        return False
+    return now_ns - progress.empty_since_ns >= limits.empty_timeout_seconds * _NS

@@ -1,0 +1,103 @@
+"""`isotrack finalise`: make the files of a run that was cut off, from the folder or the bucket that it left behind."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from isotrack_api.intent import S3Destination
+from isotrack_recorder.errors import ConfigError, OutputError, StorageError
+from isotrack_recorder.logs import configure_logging
+
+from .display import tell
+from .finish import Finished, Progress, finish_workspace, print_result
+from .options import bucket_of
+from .workspace import Workspace
+
+if TYPE_CHECKING:
+    from isotrack_recorder.ship.recover import Recovery
+
+PATIENCE_SECONDS: Final = 600.0
+"""How long a storage that fails is tried. A person waits, and can try again."""
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Make the files. Returns 0.
+
+    Raises:
+        IsotrackError: there is no unfinished recording, it is still at work, or the files could not be made (what there is stays).
+    """
+    configure_logging(os.environ, sys.stderr, default_level="error", default_format="text")
+    place = str(arguments.folder)
+    if "://" in place:
+        finished = asyncio.run(_finish_bucket(place, os.environ, force=arguments.force))
+    else:
+        finished = _finish_folder(Path(place))
+    print_result(finished, as_json=arguments.json)
+    return 0
+
+
+def _finish_folder(folder: Path) -> Finished:
+    workspace = Workspace(folder.resolve())
+    intent = workspace.read_intent()
+    try:
+        workspace.lock()
+    except OSError as error:
+        raise OutputError(f"cannot write to {workspace.folder}: {error.strerror}") from error
+    return asyncio.run(finish_workspace(workspace, intent, sys.stderr))
+
+
+async def _finish_bucket(place: str, environ: Mapping[str, str], *, force: bool) -> Finished:
+    from isotrack_recorder.ship.abandoned import open_folder
+    from isotrack_recorder.ship.credentials import AmbientCredentials
+    from isotrack_recorder.ship.deliver import Watchers
+    from isotrack_recorder.ship.lanes import Lanes
+    from isotrack_recorder.ship.recover import Recovery
+    from isotrack_recorder.ship.retry import Patience
+    from isotrack_recorder.ship.s3 import S3Store
+
+    destination, root = _where(place, environ)
+    patience = Patience(PATIENCE_SECONDS)
+    progress = Progress(sys.stderr)
+    with closing(Lanes()) as lanes:
+        try:
+            store = S3Store(destination, AmbientCredentials(), patience)
+            layout, intent = await lanes.request(open_folder, store, destination, root)
+            scratch = Path(tempfile.gettempdir())
+            recovery = Recovery(store, lanes, layout, scratch, intent, watchers=Watchers(progress=progress))
+            if not force:
+                await _check_nobody_is_at_work(recovery, layout.uri(root))
+            committed = await recovery.finalise()
+        finally:
+            progress.close()
+            patience.end_within(0)
+    if committed is None:
+        raise StorageError(
+            f"{layout.uri(root)} holds nothing to make files of: no attempt left a manifest or a checkpoint"
+        )
+    return Finished(committed.manifest, layout.uri(root))
+
+
+async def _check_nobody_is_at_work(recovery: Recovery, place: str) -> None:
+    tell(sys.stderr, "isotrack: looking whether this recording still goes on\n")
+    if not await recovery.wait_until_quiet(at_once=True):
+        raise ConfigError(
+            f"{place} is being recorded to at this moment: stop the recording, or use --force if you know better"
+        )
+
+
+def _where(place: str, environ: Mapping[str, str]) -> tuple[S3Destination, str]:
+    """Bucket and key prefix of `s3://BUCKET/FOLDER`."""
+    match = re.fullmatch(r"s3://([^/\s]+)/(.+?)/?", place)
+    if match is None:
+        raise ConfigError(f"{place[:200]!r} is neither a folder nor s3://BUCKET/FOLDER")
+    folder = match[2].removesuffix("recording.json").removesuffix("intent.json").rstrip("/")
+    return bucket_of(match[1], "", environ, option=f"{place[:200]!r}"), folder

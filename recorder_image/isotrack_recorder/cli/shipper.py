@@ -1,0 +1,109 @@
+"""The process beside `isotrack record` that ships while the call runs: checkpoints and whole parts, as the agent of a pod does.
+
+    record ─ spool ─▶ shipper ─▶ bucket          record ─ stdin: "over" ─▶ shipper ends; record finishes from where it was
+
+It is a process of its own so that making files never keeps the recorder from its sockets. It ends with the recorder: when that was
+killed (its end of the pipe closes without a word), what lies on the disk is copied first. Signals of the terminal are the recorder's
+to understand. It may be killed at any moment; the next one, or the recorder, goes on from the spool.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+from isotrack_api.intent import Intent
+from isotrack_recorder.errors import IsotrackError
+from isotrack_recorder.logs import configure_logging
+from isotrack_recorder.ship.checkpoints import Checkpoints
+from isotrack_recorder.ship.credentials import AmbientCredentials
+from isotrack_recorder.ship.deliver import Delivery
+from isotrack_recorder.ship.lanes import Lanes
+from isotrack_recorder.ship.layout import layout_of
+from isotrack_recorder.ship.live import keep_delivering
+from isotrack_recorder.ship.preflight import check_storage
+from isotrack_recorder.ship.retry import Patience
+from isotrack_recorder.ship.s3 import S3Store
+
+from .shipping import OVER
+from .workspace import Workspace
+
+NICE: Final = 5
+"""Files can wait, sockets cannot."""
+ROUND_SECONDS: Final = 2.0
+REFUSED_PAUSE_SECONDS: Final = 30.0
+"""Between tries after the storage refused us: it took us at the start, so somebody has to mend rights or keys."""
+LAST_COPY_SECONDS: Final = 10.0
+"""For what a killed recorder left. Longer keeps its folder locked for whoever wants to finish it."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Entry point: `shipper WORKSPACE`. Exit code of `errors`."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    os.nice(NICE)
+    configure_logging(os.environ, sys.stderr, default_level="error", default_format="text")
+    try:
+        asyncio.run(ship(Workspace(Path(arguments[0]))))
+    except IsotrackError as error:
+        return error.exit_code
+    return 0
+
+
+async def ship(workspace: Workspace) -> None:
+    """Ship until stdin says that capture is over, or closes.
+
+    Raises:
+        IsotrackError: the storage does not take us.
+    """
+    over = asyncio.ensure_future(asyncio.to_thread(sys.stdin.buffer.readline))
+    intent = workspace.read_intent()
+    assert intent.storage is not None
+    patience = Patience(refused_pause_seconds=REFUSED_PAUSE_SECONDS)
+    with closing(Lanes()) as lanes:
+        store = S3Store(intent.storage, AmbientCredentials(), patience)
+        working = asyncio.create_task(_work(workspace, intent, store, lanes, over), name="ship")
+        try:
+            await asyncio.wait((over, working), return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                working.result()
+            died = over.result() != OVER
+            patience.end_within(LAST_COPY_SECONDS if died else 0)
+            checkpoints = await working
+            if died:
+                with contextlib.suppress(IsotrackError):
+                    await checkpoints.flush(lanes)
+            await lanes.request(checkpoints.close)
+        finally:
+            patience.end_within(0)
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
+
+
+async def _work(
+    workspace: Workspace, intent: Intent, store: S3Store, lanes: Lanes, over: asyncio.Future[bytes]
+) -> Checkpoints:
+    """Ship until `over`; what is left then is for whoever comes next."""
+    await lanes.request(check_storage, store, layout_of(intent), intent)
+    checkpoints = await lanes.request(Checkpoints, workspace.spool, intent, store)
+    delivery = Delivery(workspace.spool, intent, store, lanes)
+    copying = asyncio.create_task(checkpoints.keep(lanes), name="checkpoints")
+    try:
+        await keep_delivering(
+            delivery, lambda: checkpoints.sent, over, round_seconds=ROUND_SECONDS, delivered=lambda: None
+        )
+    finally:
+        copying.cancel()
+        await asyncio.gather(copying, return_exceptions=True)
+    return checkpoints
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

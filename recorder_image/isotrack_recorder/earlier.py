@@ -1,0 +1,48 @@
+"""What earlier processes of this attempt left in the spool: a recorder that was killed and started again goes on from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from .spool.journal_files import JournalReader
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """Facts of all incarnations so far."""
+
+    call_sid: str = ""
+    armed_at_ms: int | None = None
+    """Unix milliseconds at which an incarnation was first able to capture."""
+    armed_ns: int | None = None
+    """The same by CLOCK_MONOTONIC, of this boot:"""
+    boot: str = ""
+    stop_reason: str = ""
+    """Set when the capture ended in good order: there is nothing to go on with."""
+    stop_message: str = ""
+    error_reason: str = ""
+    """Set when it failed: `reason` of the error tree."""
+
+
+def read_earlier(spool: Path) -> Earlier:
+    """Fold the journals of a spool folder; a missing folder means that nothing was before."""
+    earlier = Earlier()
+    for folder in sorted(spool.glob("i[0-9][0-9][0-9][0-9]")):
+        wall_minus_monotonic_ns, boot = 0, ""
+        for event in JournalReader(folder).events():
+            match event["e"]:
+                case "start":
+                    wall_minus_monotonic_ns = int(event.get("wall_ns", 0)) - int(event["at"])
+                    boot = str(event.get("boot", ""))
+                case "call" if event.get("call_sid"):
+                    earlier = replace(earlier, call_sid=str(event["call_sid"]))
+                case "armed" if earlier.armed_at_ms is None:
+                    armed_ns = int(event["at"])
+                    armed_at_ms = (armed_ns + wall_minus_monotonic_ns) // 1_000_000
+                    earlier = replace(earlier, armed_at_ms=armed_at_ms, armed_ns=armed_ns, boot=boot)
+                case "stop":
+                    reason, message = str(event.get("reason", "")), str(event.get("message", ""))
+                    error = str(event.get("error", ""))
+                    earlier = replace(earlier, stop_reason=reason, stop_message=message, error_reason=error)
+    return earlier

@@ -1,0 +1,144 @@
+"""Say why media is missing: intervals without frames against what the journal knows (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from isotrack_api.manifest import Gap, GapReason
+from isotrack_recorder.spool.facts import Span, SpoolFacts, TrackFacts
+
+MAX_GAPS: Final = 10_000
+_EDGE_NS: Final = 250_000_000
+"""What a cause leaves unexplained at its edges belongs to it: the last packets before a mute, the first ones after."""
+_EDGES_NS: Final = {GapReason.CRASHED: (1_000_000_000, 2_000_000_000)}
+"""The same where it is more: a process that died had not written its newest frames, though it had told of later things; and
+being in the call again, a recorder has yet to subscribe and to get a key frame."""
+_NOTICE_NS: Final = 40_000_000_000
+"""Longest time from the last packet until we notice that a connection is lost: ICE consent (RFC 7675) expires after 30 s."""
+_RESUME_NS: Final = 5_000_000_000
+"""Longest time from a new connection until its first packet, or key frame."""
+_MERGE_NS: Final = 100_000_000
+"""Gaps of one reason with less media between them become one: comfort noise every 400 ms is not media."""
+LOSSES: Final = frozenset(
+    (GapReason.LOST, GapReason.DAMAGED, GapReason.DISCONNECTED, GapReason.CRASHED, GapReason.SHED)
+)
+"""Reasons that count as lost seconds."""
+
+
+class Cause(NamedTuple):
+    """A known stretch during which nothing could come."""
+
+    start_ns: int
+    end_ns: int
+    reason: GapReason
+
+
+class Missing(NamedTuple):
+    """A stretch without media and why."""
+
+    start_ns: int
+    end_ns: int
+    reason: GapReason
+
+
+def causes_of(facts: SpoolFacts, tracks: Iterable[TrackFacts]) -> tuple[Cause, ...]:
+    """All that the journal knows, the strongest cause first."""
+    tracks = list(tracks)
+    mutes = [span for track in tracks for span in track.mutes]
+    sheds = [span for track in tracks for span in track.sheds]
+    by_reason: tuple[tuple[GapReason, Sequence[Span]], ...] = (
+        (GapReason.CRASHED, facts.crashes),
+        (GapReason.DISCONNECTED, facts.disconnects),
+        (GapReason.PAUSED, facts.pauses),
+        (GapReason.MUTED, mutes),
+        (GapReason.SHED, sheds),  # NB: last, for who was muted lost nothing by it
+    )
+    end = 1 << 62
+    return tuple(
+        Cause(span.start_ns, end if span.end_ns is None else span.end_ns, reason)
+        for reason, spans in by_reason
+        for span in spans
+    )
+
+
+def crash_of(facts: SpoolFacts, track: TrackFacts) -> Cause | None:
+    """The crash that a log ended with; None when it ended otherwise, or the crash is not over yet."""
+    for span in facts.crashes:
+        if span.start_ns == track.ended_ns and span.end_ns is not None:
+            return Cause(span.start_ns, span.end_ns, GapReason.CRASHED)
+    return None
+
+
+def explain(start_ns: int, end_ns: int, causes: Sequence[Cause], otherwise: GapReason) -> Iterator[Missing]:
+    """Split one stretch by its causes; what none explains is `otherwise`."""
+    rest = [(start_ns, end_ns)]
+    found: list[Missing] = []
+    for cause in causes:
+        left: list[tuple[int, int]] = []
+        for start, end in rest:
+            low, high = max(start, cause.start_ns), min(end, cause.end_ns)
+            if low >= high:
+                left.append((start, end))
+                continue
+            before_ns, after_ns = _EDGES_NS.get(cause.reason, (_EDGE_NS, _EDGE_NS))
+            low = start if low - start <= before_ns else low
+            high = end if end - high <= after_ns else high
+            found.append(Missing(low, high, cause.reason))
+            left += [(a, b) for a, b in ((start, low), (high, end)) if a < b]
+        rest = left
+    found += [Missing(start, end, _beside(start, end, found, otherwise)) for start, end in rest]
+    yield from sorted(found)
+
+
+def shed_only(start_ns: int, end_ns: int, causes: Sequence[Cause]) -> Iterator[Missing]:
+    """The parts of a stretch in which something was given up for want of room, whether or not a file reaches so far."""
+    if start_ns < end_ns:
+        yield from (
+            part for part in explain(start_ns, end_ns, causes, GapReason.SILENT) if part.reason is GapReason.SHED
+        )
+
+
+def _beside(start_ns: int, end_ns: int, found: Sequence[Missing], otherwise: GapReason) -> GapReason:
+    """What no cause explains is no silence of the sender right before a connection was lost, nor right after the next one stood."""
+    lost = [gap for gap in found if gap.reason is GapReason.DISCONNECTED]
+    before = end_ns - start_ns <= _NOTICE_NS and any(gap.start_ns == end_ns for gap in lost)
+    after = end_ns - start_ns <= _RESUME_NS and any(gap.end_ns == start_ns for gap in lost)
+    return GapReason.DISCONNECTED if otherwise is GapReason.SILENT and (before or after) else otherwise
+
+
+@dataclass(slots=True)
+class GapLog:
+    """Collects the gaps of one lane in order and merges neighbours. Bounded: beyond MAX_GAPS it grows coarser. Plain data."""
+
+    gaps: list[Missing] = field(default_factory=list)
+
+    def add(self, gap: Missing) -> None:
+        """Take the next gap; its start never lies before that of the last one."""
+        if gap.end_ns <= gap.start_ns:
+            return
+        last = self.gaps[-1] if self.gaps else None
+        if last is not None and last.reason is gap.reason and gap.start_ns - last.end_ns <= _MERGE_NS:
+            self.gaps[-1] = _joined(last, gap)
+            return
+        self.gaps.append(gap)
+        if len(self.gaps) > MAX_GAPS:  # pairs become one: rather too much declared missing than too little
+            pairs = zip(self.gaps[::2], self.gaps[1::2])
+            self.gaps = [_joined(*pair) for pair in pairs] + self.gaps[len(self.gaps) // 2 * 2 :]
+
+    def rows(self, zero_ns: int) -> tuple[Gap, ...]:
+        """As the manifest lists them; what rounds to nothing is left out."""
+        rows = []
+        for gap in self.gaps:
+            start = max(0, (gap.start_ns - zero_ns + 500_000) // 1_000_000)
+            end = (gap.end_ns - zero_ns + 500_000) // 1_000_000
+            if end > start:
+                rows.append(Gap(start_ms=start, duration_ms=end - start, reason=gap.reason))
+        return tuple(rows)
+
+
+def _joined(first: Missing, second: Missing) -> Missing:
+    """One gap over both; what was lost outweighs what was not sent."""
+    reason = second.reason if second.reason in LOSSES else first.reason
+    return Missing(first.start_ns, max(first.end_ns, second.end_ns), reason)

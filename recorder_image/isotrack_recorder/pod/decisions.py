@@ -1,0 +1,119 @@
+"""What the agent makes of what it sees. Pure.
+
+    Recording, SIGTERM ──▶ command_for ──▶ recorder          State, spool ──▶ outcome_of ──▶ exit code, manifests
+
+The exit code of the agent is the truth about the attempt: 0 only when the recording is over and everything is in the
+bucket, 75 when the attempt ended in good order before the recording did.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from isotrack_api.conditions import Reason
+from isotrack_api.manifest import StopReason
+from isotrack_api.recording import DesiredState
+from isotrack_recorder.control import Command, State
+from isotrack_recorder.errors import (
+    CallNotFoundError,
+    ConfigError,
+    DrainedError,
+    IsotrackError,
+    OutputError,
+    SourceRefusedError,
+)
+from isotrack_recorder.ship.kube import RecordingView
+from isotrack_recorder.spool.facts import PeerFacts, SpoolFacts
+
+OVER: Final = frozenset(
+    {
+        StopReason.REQUESTED,
+        StopReason.CALL_ENDED,
+        StopReason.ALL_PARTICIPANTS_LEFT,
+        StopReason.MAX_DURATION,
+        StopReason.REMOVED,
+        StopReason.DELETED,
+    }
+)
+"""Ends of a recording. The others end an attempt."""
+ASKED: Final = frozenset({StopReason.REQUESTED, StopReason.DELETED})
+"""Ends that were asked for: they hold whatever else went wrong."""
+FINAL_CODES: Final = frozenset(
+    error.exit_code for error in (ConfigError, CallNotFoundError, OutputError, SourceRefusedError)
+)
+"""Failures that another attempt would meet again: the recording is over with them."""
+
+
+def command_for(view: RecordingView, *, terminating: bool, before: Command) -> Command:
+    """What the recorder is to do. A stop stays a stop; only its reason may become a weightier one."""
+    asked = _stop_reason(view, terminating=terminating)
+    if before.desired == "Stopped":
+        if asked in ASKED and before.stop_reason not in ASKED:
+            return before.model_copy(update={"stop_reason": asked})
+        return before
+    desired = "Stopped" if asked else view.desired.value
+    return Command(desired=desired, stop_reason=asked, user_ids=view.user_ids)
+
+
+def _stop_reason(view: RecordingView, *, terminating: bool) -> StopReason | None:
+    if view.deleted:
+        return StopReason.DELETED
+    if view.desired is DesiredState.STOPPED:
+        return StopReason.REQUESTED
+    return StopReason.DRAINED if terminating else None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How capture ended, and with which exit code the attempt ends if everything can be shipped."""
+
+    exit_code: int
+    reason: str
+    recording_over: bool
+    stop_reason: StopReason
+    message: str = ""
+
+
+JOINED_EARLIER_NS: Final = 10 * 1_000_000_000
+"""A session that this attempt saw so soon after it could capture may have been seen by the attempt before."""
+
+
+def is_left_behind(peer: PeerFacts, facts: SpoolFacts, *, attempt: int, goes: bool) -> bool:
+    """Whether the files of a session are made from checkpoints when the recording ends, instead of by this attempt.
+
+    Args:
+        goes: The attempt is over while the recording goes on.
+    """
+    if goes and peer.left_ns is None:
+        return True
+    return attempt > 1 and (facts.armed_ns is None or peer.joined_ns <= facts.armed_ns + JOINED_EARLIER_NS)
+
+
+def is_final(state: State | None) -> bool:
+    """Whether the recorder has stopped capturing for good."""
+    return state is not None and state.phase in ("Stopped", "Failed")
+
+
+def outcome_of(asked: StopReason | None, state: State | None, lost: str = "") -> Outcome:
+    """Decide how the attempt ends.
+
+    Args:
+        asked: Reason of the stop that the agent asked for; None when it asked for none.
+        state: What the recorder said last.
+        lost: Why the recorder is not waited for any more, where it has not said an end.
+    """
+    told = state.stop_reason if state is not None and is_final(state) else None
+    message = (state.message if state is not None and is_final(state) else lost)[:512]
+    if asked is not None and asked in ASKED and (told is None or told not in OVER):
+        return Outcome(0, Reason.UPLOADED, True, asked, message)
+    if state is not None and state.phase == "Failed":
+        code = state.error_exit_code or IsotrackError.exit_code
+        reason = state.error_reason or IsotrackError.reason
+        return Outcome(code, reason, code in FINAL_CODES, told or StopReason.INTERNAL_ERROR, message)
+    if told is not None and told in OVER:
+        return Outcome(0, Reason.UPLOADED, True, told, message)
+    if told in (StopReason.DRAINED, StopReason.FENCED) or (told is None and asked is StopReason.DRAINED):
+        return Outcome(DrainedError.exit_code, DrainedError.reason, False, told or StopReason.DRAINED, message)
+    reason = Reason.RECORDER_CRASHING if told is None else IsotrackError.reason
+    return Outcome(IsotrackError.exit_code, reason, False, StopReason.INTERNAL_ERROR, message)

@@ -1,0 +1,168 @@
+"""`isotrack-recorder finalise` and `isotrack-recorder sweep`: finish recordings whose pods are gone, from the bucket alone.
+
+    finalise   one recording: ISOTRACK_INTENT says which and where, ISOTRACK_STOP_REASON why it is over
+    sweep      every abandoned recording of a storage (ISOTRACK_SWEEP, an S3Destination as JSON)
+
+Both run as Jobs, with the storage's credentials mounted as for the agent, and end as it does: an exit code of `errors` and a
+termination message. Rebuilt spools go to the temporary folder (TMPDIR). They may be killed and repeated at any time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from isotrack_api.conditions import Reason
+from isotrack_api.intent import S3Destination
+from isotrack_api.manifest import StopReason
+from isotrack_recorder.errors import ConfigError, IsotrackError, StorageError
+from isotrack_recorder.logs import configure_logging
+from isotrack_recorder.settings import read_intent
+from isotrack_recorder.ship.abandoned import ABANDONED_SECONDS, find_folders, open_folder, quiet_seconds
+from isotrack_recorder.ship.commit import Committed
+from isotrack_recorder.ship.credentials import pod_credentials
+from isotrack_recorder.ship.deliver import AFTER_STOP_SECONDS, Delivered, End
+from isotrack_recorder.ship.lanes import Lanes
+from isotrack_recorder.ship.layout import layout_of
+from isotrack_recorder.ship.recover import Recovery
+from isotrack_recorder.ship.retry import Patience
+from isotrack_recorder.ship.s3 import S3Store
+from isotrack_recorder.ship.store import Store
+
+from .agent import write_termination
+from .agent_report import Ending
+from .agent_settings import TERMINATION_LOG, read_destination, read_seconds
+
+log = logging.getLogger(__name__)
+
+SIGTERM_SECONDS: Final = 10.0
+"""After SIGTERM requests are given up that late; what is not done the next run does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where this process reads and tells."""
+
+    credentials: Path
+    termination_log: Path
+    scratch: Path
+    patience: Patience
+
+
+def main(command: str, environ: Mapping[str, str]) -> int:
+    """Entry point of both commands. Exit code of `errors`."""
+    configure_logging(environ, sys.stderr)
+    termination_log = Path(environ.get("ISOTRACK_TERMINATION_LOG") or TERMINATION_LOG)
+    try:
+        place = Place(
+            credentials=Path(environ.get("ISOTRACK_STORAGE_CREDENTIALS") or "/etc/isotrack/storage"),
+            termination_log=termination_log,
+            scratch=Path(tempfile.gettempdir()),
+            patience=Patience(read_seconds(environ, "ISOTRACK_UPLOAD_SECONDS", AFTER_STOP_SECONDS)),
+        )
+        ending = asyncio.run(_finalise(place, environ) if command == "finalise" else _sweep(place, environ))
+    except IsotrackError as error:
+        log.error("not finished", extra={"fields": {"reason": error.reason, "detail": str(error)}})
+        write_termination(termination_log, _ending(error.reason, str(error), None))
+        return error.exit_code
+    write_termination(termination_log, ending)
+    return 0
+
+
+async def _finalise(place: Place, environ: Mapping[str, str]) -> Ending:
+    intent = read_intent(environ)
+    if intent.storage is None:
+        raise ConfigError("ISOTRACK_INTENT names no storage: there is nothing to finalise")
+    end = End(True, _stop_reason(environ))
+    _end_with_sigterm(place.patience)
+    with closing(Lanes()) as lanes:
+        try:
+            store = S3Store(intent.storage, pod_credentials(place.credentials), place.patience)
+            recovery = Recovery(store, lanes, layout_of(intent), place.scratch, intent, end=end)
+            committed = await recovery.finalise()
+        finally:
+            place.patience.end_within(0)
+    if committed is None:
+        raise StorageError("no attempt left anything in the bucket: no manifest and no checkpoint")
+    log.info("recording finished", extra={"fields": {"files": len(committed.manifest.files)}})
+    return _ending(Reason.UPLOADED, committed.manifest.message, committed)
+
+
+async def _sweep(place: Place, environ: Mapping[str, str]) -> Ending:
+    destination = read_destination(environ, "ISOTRACK_SWEEP")
+    minimum = read_seconds(environ, "ISOTRACK_SWEEP_SECONDS", ABANDONED_SECONDS)
+    _end_with_sigterm(place.patience)
+    finished, failures = 0, list[IsotrackError]()
+    with closing(Lanes()) as lanes:
+        try:
+            store = S3Store(destination, pod_credentials(place.credentials), place.patience)
+            for root in await lanes.request(abandoned, store, destination, minimum):
+                try:
+                    finished += await _finish(store, lanes, destination, root, place.scratch)
+                except IsotrackError as error:  # one that cannot be finished must not keep the others
+                    log.error("not finished", extra={"fields": {"folder": root, "detail": str(error)}})
+                    failures.append(error)
+        finally:
+            place.patience.end_within(0)
+    text = f"{finished} abandoned recordings finished, {len(failures)} not"
+    log.info("swept", extra={"fields": {"finished": finished, "failed": len(failures)}})
+    if failures:
+        raise type(failures[0])(f"{text}: {failures[0]}")
+    return _ending(Reason.UPLOADED, text, None)
+
+
+def abandoned(store: Store, destination: S3Destination, minimum: float) -> list[str]:
+    """Folders that hold something unfinished and that nobody has written to for long enough."""
+    prefix = destination.prefix.strip("/")
+    folders = find_folders(store.list_objects(f"{prefix}/" if prefix else ""))
+    unfinished = [folder for folder in folders if folder.is_unfinished]
+    now = time.time() + (store.clock_skew_seconds or 0.0)
+    found = []
+    for folder in unfinished:
+        if now - folder.newest < minimum:
+            continue
+        try:
+            _, intent = open_folder(store, destination, folder.root)
+        except ConfigError:
+            continue  # somebody else's objects
+        if now - folder.newest >= quiet_seconds(intent, minimum):
+            found.append(folder.root)
+    return found
+
+
+async def _finish(store: Store, lanes: Lanes, destination: S3Destination, root: str, scratch: Path) -> int:
+    layout, intent = await lanes.request(open_folder, store, destination, root)
+    committed = await Recovery(store, lanes, layout, scratch, intent).finalise()
+    log.info("recording finished", extra={"fields": {"folder": root, "made": committed is not None}})
+    return int(committed is not None)
+
+
+def _end_with_sigterm(patience: Patience) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, patience.end_within, SIGTERM_SECONDS)
+
+
+def _stop_reason(environ: Mapping[str, str]) -> StopReason | None:
+    text = environ.get("ISOTRACK_STOP_REASON", "")
+    if not text:
+        return None
+    if text not in tuple(StopReason):
+        raise ConfigError(f"ISOTRACK_STOP_REASON must be one of {', '.join(StopReason)}")
+    return StopReason(text)
+
+
+def _ending(reason: str, message: str, committed: Committed | None) -> Ending:
+    manifest = committed.manifest if committed is not None else None
+    delivered = Delivered(manifest.files, None, committed) if manifest is not None else None
+    stop_reason = manifest.stop_reason if manifest is not None else None
+    return Ending(reason, message, stop_reason, delivered, (), None, "", 0)

@@ -1,0 +1,357 @@
+"""Order and repair of one SSRC: sequence numbers, holes, retransmissions, receiver statistics.
+
+A Stream is made at the first packet of an SSRC and lives until its track ends or another SSRC takes over. Packets in
+order go straight to the assembler. Behind a hole they are held, the missing ones are asked for again (RFC 4585 NACK,
+answers come as RTX, RFC 4588, or as plain repeats), and when the hole is older than the hold time it counts as lost
+and everything up to the next hole goes on. Holding is bounded by time, never by a count of packets alone: a rate that
+nobody foresaw must not turn into loss. Where nobody repeats anything, holding is for packets that others overtook, and is
+shorter: until a hole is given up, no key frame is asked for.
+
+Sequence numbers are extended to plain integers that never run over; they start one cycle up, so that packets from
+before the first stay positive.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from isotrack_recorder.codecs.base import Octets
+from isotrack_recorder.rtp.assembler import Assembler
+from isotrack_recorder.rtp.rtcp import ReportBlock
+
+# RFC 3550 appendix A.1 calls these MAX_DROPOUT and MAX_MISORDER; ours is wider, retransmissions come late
+MAX_JUMP: Final = 3000
+MAX_HELD: Final = 4096
+"""Packets behind a hole: at 8,000 packets per second what the hold time allows; a bound on hostile senders."""
+MAX_MISSING: Final = 1000
+"""Holes beyond this are not repaired but skipped: asking for so much would make a congested path worse."""
+MAX_REMEMBERED: Final = 1024
+"""Abandoned sequence numbers that are still told from duplicates when they come after all."""
+MIN_PATIENCE_NS: Final = 5_000_000
+"""A packet may overtake another by this much before we ask for it; more where requests turn out to be premature."""
+MAX_PATIENCE_NS: Final = 100_000_000
+"""A fifth of the usual hold time: a repeat, and a second one, must still come in time."""
+MIN_RETRY_NS: Final = 20_000_000
+MAX_TRIES: Final = 10
+REORDER_NS: Final = 150_000_000
+"""A packet that others overtook comes this late at most, until one is seen that came later."""
+FUTILE_HOLES: Final = 4
+"""Packets in a row that were asked for several times and never came: nobody repeats anything."""
+MAX_HOLD_NS: Final = 1_000_000_000
+"""A long path holds longer than configured, four round trips, yet never more than this."""
+
+_Held = tuple[int, int, int, Octets, int]
+
+
+class Missing:
+    """One packet that others have overtaken."""
+
+    __slots__ = ("asked_ns", "due_ns", "since_ns", "tries")
+
+    def __init__(self, seen_ns: int, patience_ns: int) -> None:
+        self.since_ns = seen_ns
+        """When the wait for it began: as a later packet showed that it is missing, or, once asked for, with the first request. The
+        packet that shows it may have lain in the socket for a while."""
+        self.due_ns = seen_ns + patience_ns
+        self.asked_ns = 0
+        self.tries = 0
+
+
+class Stream:
+    """See module."""
+
+    __slots__ = (
+        "_abandoned",
+        "_base",
+        "_expected_before",
+        "_futile",
+        "_held",
+        "_highest",
+        "_last_report",
+        "_last_report_ns",
+        "_missing",
+        "_patience_ns",
+        "_received_before",
+        "_reorder_ns",
+        "_restart_at",
+        "_take",
+        "arrival_ns",
+        "assembler",
+        "gappy",
+        "hold_ns",
+        "next",
+        "received",
+        "rid",
+        "rtt_ns",
+        "ssrc",
+    )
+
+    def __init__(self, assembler: Assembler, hold_ns: int, gappy: set[Stream]) -> None:
+        """`gappy` is shared by all streams of a connection: those with holes, which the timer looks after."""
+        self.assembler = assembler
+        self._take = assembler.take
+        self.ssrc = assembler.ssrc
+        self.rid = ""
+        """RtpStreamId of its packets (RFC 8852); empty where they carry none, or its SSRC was announced."""
+        self.hold_ns = hold_ns
+        self.gappy = gappy
+        self.next = 0x10000
+        """Extended sequence number that is due; never reached by anything missing or held before it."""
+        self.received = 0
+        self.arrival_ns = 0
+        self.rtt_ns = 0
+        """From request to retransmission, smoothed; 0 until measured."""
+        self._base = 0x10000
+        self._highest = 0xFFFF
+        self._held: dict[int, _Held] = {}
+        self._missing: dict[int, Missing] = {}
+        self._abandoned: dict[int, int] = {}
+        """Sequence number → when the wait for it began."""
+        self._futile = 0
+        self._reorder_ns = REORDER_NS
+        self._patience_ns = MIN_PATIENCE_NS
+        self._restart_at = -1
+        self._expected_before = 0
+        self._received_before = 0
+        self._last_report = 0
+        self._last_report_ns = 0
+
+    def push(
+        self, payload_type: int, sequence: int, timestamp: int, marker: int, payload: Octets, arrival_ns: int
+    ) -> None:
+        """Take a packet as it came. `marker` is 0 or 1, `sequence` 16 bits, `arrival_ns` CLOCK_MONOTONIC."""
+        self.arrival_ns = arrival_ns
+        due = self.next
+        if sequence == due & 0xFFFF:  # also right for a first packet numbered 0
+            self.received += 1
+            self.next = due + 1
+            self._take(payload_type, timestamp, marker, payload, arrival_ns)
+            if self._missing:
+                self._fill(due, arrival_ns)
+                self._release()
+            return
+        self._out_of_order(payload_type, sequence, timestamp, marker, payload, arrival_ns)
+
+    def repair(
+        self, payload_type: int, sequence: int, timestamp: int, marker: int, payload: Octets, arrival_ns: int
+    ) -> None:
+        """Take a retransmission, already unwrapped to what it repeats."""
+        distance = _signed(sequence - self.next)
+        if not self.received or abs(distance) >= MAX_JUMP:
+            return
+        missing = self._missing.get(self.next + distance)
+        if missing is not None:
+            self._recovered(missing, arrival_ns)
+        received = self.received
+        self.push(payload_type, sequence, timestamp, marker, payload, arrival_ns)
+        self.received = received  # statistics of a source leave retransmissions out: they are another stream
+
+    def asks(self, now_ns: int) -> list[int]:
+        """16-bit sequence numbers to ask for now, oldest first: those that can still come in time."""
+        last_ns = now_ns + self.rtt_ns - self._hold_ns()
+        repaired = self._is_repaired()
+        due: list[int] = []
+        for sequence, missing in self._missing.items():
+            if missing.due_ns <= now_ns and missing.tries < MAX_TRIES:
+                if missing.tries and missing.since_ns < last_ns:
+                    continue
+                if not missing.tries and repaired:
+                    missing.since_ns = now_ns
+                # Before a round trip was measured, each pause is half as long again
+                retry = self.rtt_ns or MIN_RETRY_NS * 3**missing.tries // 2**missing.tries
+                missing.tries += 1
+                missing.asked_ns = now_ns
+                missing.due_ns = now_ns + max(MIN_RETRY_NS, retry)
+                due.append(sequence & 0xFFFF)
+        self.assembler.track.counters.nacks += len(due)
+        return due
+
+    def expire(self, now_ns: int) -> None:
+        """Give up on holes that are older than the hold time."""
+        hold_ns = self._hold_ns()
+        while self._missing:
+            oldest = next(iter(self._missing.values()))
+            if now_ns - oldest.since_ns < hold_ns:
+                return
+            self._abandon(now_ns)
+
+    def _hold_ns(self) -> int:
+        hold_ns = min(MAX_HOLD_NS, max(self.hold_ns, 4 * self.rtt_ns))
+        return hold_ns if self._is_repaired() else min(hold_ns, self._reorder_ns)
+
+    def _is_repaired(self) -> bool:
+        """Whether somebody answers when we ask for packets, as far as is known."""
+        form = self.assembler.form
+        return self._futile < FUTILE_HOLES and (form is None or form.nack)
+
+    def flush(self, now_ns: int) -> None:
+        """Give up on all holes: everything held goes on."""
+        while self._missing:
+            self._abandon(now_ns)
+
+    def sender_report(self, ntp: int, timestamp: int, arrival_ns: int) -> None:
+        """Take the sender's statement of time (RFC 3550 section 6.4.1)."""
+        self._last_report = ntp >> 16 & 0xFFFFFFFF
+        self._last_report_ns = arrival_ns
+        self.assembler.report(ntp, timestamp, arrival_ns)
+
+    def report_block(self, now_ns: int) -> ReportBlock:
+        """What a receiver report says of this source since the last one (RFC 3550 appendix A.3)."""
+        highest = max(self.next - 1, self._highest)
+        expected = highest - self._base + 1
+        expected_now = expected - self._expected_before
+        lost_now = expected_now - (self.received - self._received_before)
+        self._expected_before, self._received_before = expected, self.received
+        fraction = min(255, (lost_now << 8) // expected_now) if expected_now > 0 and lost_now > 0 else 0
+        return ReportBlock(
+            ssrc=self.ssrc,
+            fraction_lost=fraction,
+            lost=max(-0x800000, min(0x7FFFFF, expected - self.received)),
+            highest=highest - 0x10000 & 0xFFFFFFFF,
+            jitter=int(self.assembler.jitter) & 0xFFFFFFFF,
+            last_report=self._last_report,
+            delay=(now_ns - self._last_report_ns) * 65536 // 1_000_000_000 & 0xFFFFFFFF if self._last_report else 0,
+        )
+
+    def _out_of_order(
+        self, payload_type: int, sequence: int, timestamp: int, marker: int, payload: Octets, arrival_ns: int
+    ) -> None:
+        if not self.received:
+            self._start(sequence + 0x10000)
+            self.push(payload_type, sequence, timestamp, marker, payload, arrival_ns)
+            return
+        distance = _signed(sequence - self.next)
+        extended = self.next + distance
+        if abs(distance) >= MAX_JUMP:
+            if sequence != self._restart_at:  # RFC 3550 appendix A.1: two in a row make a restart, one is a stray
+                self._restart_at = (sequence + 1) & 0xFFFF
+                return
+            self._restart(sequence, arrival_ns)
+            self.push(payload_type, sequence, timestamp, marker, payload, arrival_ns)
+            return
+        self.received += 1
+        if distance < 0:
+            counters = self.assembler.track.counters
+            since_ns = self._abandoned.pop(extended, None)
+            if since_ns is not None:
+                counters.late += 1
+                self._came_late(arrival_ns - since_ns)
+            else:
+                self._repeated()
+        elif extended in self._held:
+            self._repeated()
+        else:
+            self._hold(extended, (payload_type, timestamp, marker, payload, arrival_ns))
+
+    def _hold(self, extended: int, packet: _Held) -> None:
+        arrival_ns = packet[4]
+        highest = max(self.next - 1, self._highest)
+        if extended > highest:
+            for sequence in range(highest + 1, extended):
+                self._missing[sequence] = Missing(arrival_ns, self._patience_ns)
+            self._highest = extended
+        else:
+            self._fill(extended, arrival_ns)
+        self._held[extended] = packet
+        self.gappy.add(self)
+        while len(self._held) > MAX_HELD or len(self._missing) > MAX_MISSING:
+            self._abandon(arrival_ns)
+
+    def _fill(self, sequence: int, arrival_ns: int) -> None:
+        """A missing packet came: overtaken by others, or because we asked."""
+        missing = self._missing.pop(sequence, None)
+        # Where there is RTX, what comes in the stream itself was only late
+        if missing is not None and missing.tries and not self.assembler.track.line.repairs_of:
+            self._recovered(missing, arrival_ns)
+
+    def _came_late(self, late_ns: int) -> None:
+        """A packet came after it was given up: hold longer. What comes later than we ever hold is another matter (a blackout)."""
+        if late_ns <= self.hold_ns:
+            self._futile = 0
+            self._reorder_ns = max(self._reorder_ns, late_ns * 5 // 4)
+
+    def _recovered(self, missing: Missing, arrival_ns: int) -> None:
+        self._futile = 0
+        self.assembler.track.counters.recovered += 1
+        self._patience_ns -= (self._patience_ns - MIN_PATIENCE_NS) // 64
+        if missing.tries == 1:  # with more it is unknown which request was answered (Karn)
+            sample = max(0, arrival_ns - missing.asked_ns)
+            self.rtt_ns += (sample - self.rtt_ns) // 8 if self.rtt_ns else sample
+
+    def _repeated(self) -> None:
+        """A packet came twice: most likely it was on its way when we asked for it, so wait longer with the next one."""
+        self.received -= 1
+        counters = self.assembler.track.counters
+        counters.duplicates += 1
+        if counters.nacks:
+            self._patience_ns = min(MAX_PATIENCE_NS, self._patience_ns * 5 // 4)
+
+    def _release(self) -> None:
+        """Hand on what is held without a hole before it."""
+        held = self._held
+        take = self._take
+        while (packet := held.pop(self.next, None)) is not None:
+            self.next += 1
+            take(*packet)
+        if not self._missing:
+            self.gappy.discard(self)
+
+    def _abandon(self, now_ns: int) -> None:
+        """Count the oldest hole as lost."""
+        behind = min(self._held)
+        for sequence in range(self.next, behind):
+            missing = self._missing.pop(sequence, None)
+            self._abandoned[sequence] = now_ns if missing is None else missing.since_ns
+            self._futile += missing is not None and missing.tries > 1
+        while len(self._abandoned) > MAX_REMEMBERED:
+            del self._abandoned[next(iter(self._abandoned))]
+        self.assembler.lost(behind - self.next, now_ns)
+        self.next = behind
+        self._release()
+
+    def _start(self, extended: int) -> None:
+        self.next = self._base = extended
+        self._highest = extended - 1
+        self._expected_before = self._received_before = self.received = 0
+
+    def _restart(self, sequence: int, now_ns: int) -> None:
+        """The sender began anew."""
+        self.flush(now_ns)
+        self.assembler.restarted(now_ns)
+        self._abandoned.clear()
+        self._restart_at = -1
+        self._start(((max(self.next, self._highest) >> 16) + 1 << 16) + sequence)
+
+
+class Repair:
+    """Route of an RTX SSRC: unwraps what it carries into the stream that it repairs (RFC 4588 section 4)."""
+
+    __slots__ = ("_payload_types", "_stream")
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._payload_types = stream.assembler.track.line.repairs_of
+
+    def push(
+        self,
+        payload_type: int,
+        sequence: int,  # noqa: ARG002 - an RTX stream counts for itself
+        timestamp: int,
+        marker: int,
+        payload: Octets,
+        arrival_ns: int,
+    ) -> None:
+        """Take an RTX packet: its payload begins with the original sequence number. Padding is passed over."""
+        original = self._payload_types.get(payload_type)
+        if original is not None and len(payload) >= 2:
+            number = payload[0] << 8 | payload[1]
+            self._stream.repair(original, number, timestamp, marker, payload[2:], arrival_ns)
+
+    def repairs(self, stream: Stream) -> bool:
+        """Whether it belongs to this stream."""
+        return self._stream is stream
+
+
+def _signed(difference: int) -> int:
+    """Take a difference of 16-bit values as the nearest step."""
+    return ((difference + 0x8000) & 0xFFFF) - 0x8000

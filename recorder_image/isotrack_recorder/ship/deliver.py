@@ -1,0 +1,380 @@
+"""From a spool to a finished recording in the bucket, while the call runs and at its end.
+
+    round()   every session forward:  mux what is due → save its state → send whole parts → finish files that are over
+    finish()  capture is over: round over all of it → attempts/<n>/manifest.json → (recording over?) recording.json
+
+The agent calls `round` while the call runs and `finish` at its end; the command line calls `deliver`, which is `finish` with
+everything around it. All of it may be repeated at any time, by another process too: what the ledger holds is left alone, and each
+session goes on from its saved state.
+
+One Delivery owns its view of the spool. Reading and muxing run in the file lane, one after the other; parts are sent by the request
+lane meanwhile nothing is muxed. A storage that is slow therefore makes the spool grow, which holds each frame once, and not what is
+muxed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from isotrack_api.base import Container, MediaKind
+from isotrack_api.intent import Intent
+from isotrack_api.manifest import Manifest, ManifestFile, StopReason
+from isotrack_recorder.errors import IsotrackError, StorageError, StorageRefusedError
+from isotrack_recorder.finalise.manifest import build_manifest, manifest_file
+from isotrack_recorder.finalise.model import FilePlan, Progress
+from isotrack_recorder.spool.facts import PeerFacts, SpoolFacts
+from isotrack_recorder.spool.past import EVERYTHING
+from isotrack_recorder.spool.reader import Position, Spool
+
+from .bodies import Bodies
+from .commit import Committed, conclude, is_concluded, put_attempt
+from .credentials import CredentialSource
+from .lanes import Lanes
+from .layout import Layout, layout_of
+from .ledger import Ledger
+from .preflight import Preflight, check_storage
+from .reclaim import reclaim, reclaim_journals, written_behind
+from .retry import Patience, full_jitter
+from .s3 import S3Store
+from .session import Errand, Session
+from .sessions import SavedSessions
+from .store import Store
+from .upload import Sender, Target
+
+log = logging.getLogger(__name__)
+
+LEDGER_FOLDER: Final = "ship"
+TRIES_PER_FILE: Final = 3
+FILES_AT_ONCE: Final = 2
+"""Each holds a part in memory."""
+AFTER_STOP_SECONDS: Final = 3600.0
+"""How long a finished call's files are tried to be shipped. An hour of outage is worth waiting for; behind it somebody has
+to look anyway, and a pod that never ends hides that."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How capture ended, as its owner knows it."""
+
+    recording_over: bool
+    """False: only this attempt; no `recording.json` yet."""
+    stop_reason: StopReason | None = None
+    """Instead of what the journal says; None where its `stop` line is right."""
+    message: str = ""
+
+
+OVER: Final = End(recording_over=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """Everything is in the bucket."""
+
+    files: tuple[ManifestFile, ...]
+    """Of this attempt."""
+    attempt: Committed | None
+    """The attempt's manifest; None when nothing was ever captured (no recorder ran)."""
+    recording: Committed | None
+    """`recording.json`; None while the recording goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watchers:
+    """Whom to tell; called in worker threads."""
+
+    progress: Progress | None = None
+    delivered: Callable[[ManifestFile], None] | None = None
+
+
+NOBODY: Final = Watchers()
+
+
+class Delivery:
+    """Ships one spool. Used from one event loop, one call at a time."""
+
+    def __init__(self, spool: Path, intent: Intent, store: Store, lanes: Lanes, watchers: Watchers = NOBODY) -> None:
+        self._intent = intent
+        self._store = store
+        self._lanes = lanes
+        self._watchers = watchers
+        self._layout: Layout = layout_of(intent)
+        folder = spool / LEDGER_FOLDER
+        self._ledger = Ledger(folder)
+        self._spool = Spool(spool)
+        self._bodies = Bodies(folder / "parts", watchers.progress)
+        self._saved = SavedSessions(folder / "sessions")
+        self._sender = Sender(store, self._ledger, self._bodies)
+        self._sessions: dict[str, Session] = {}
+        self.leaves: Callable[[PeerFacts, SpoolFacts], bool] = lambda _peer, _facts: False
+        """Which sessions are not delivered from here: they are made of checkpoints when the recording ends."""
+        self._reclaimed: dict[str, int] = {}
+        self._sends = asyncio.Semaphore(FILES_AT_ONCE)
+
+    @property
+    def files(self) -> tuple[ManifestFile, ...]:
+        """Delivered so far, by name."""
+        return tuple(file for _, file in sorted(self._ledger.files.items()))
+
+    def covered(self) -> Mapping[str, Position]:
+        """By log: frames before this position are not needed any more, by us or by a successor on the same disk."""
+        return {key: position for session in self._sessions.values() for key, position in session.covered.items()}
+
+    async def reclaim(self, checkpointed: Mapping[str, int] | None) -> int:
+        """Give back what of the spool is covered and checkpointed (see `reclaim.reclaim`). Bytes that became free.
+
+        Raises:
+            OSError: a segment cannot be deleted.
+        """
+        return await self._lanes.file_job(self._reclaim, checkpointed)
+
+    def _reclaim(self, checkpointed: Mapping[str, int] | None) -> int:
+        spool, freed = self._spool, 0
+        left = self._left_logs() if checkpointed is not None else {}
+        covered = {**self.covered(), **left}
+        news = {key: at for key, at in covered.items() if at.segment > self._reclaimed.get(key, 1)}
+        if news:
+            freed = reclaim(spool.path, news, checkpointed)
+            if checkpointed is None:
+                self._reclaimed.update((key, at.segment) for key, at in news.items())
+        taken = {key: row for session in self._sessions.values() for key, row in session.taken.items()}
+        taken |= dict.fromkeys(left, EVERYTHING)
+        return freed + reclaim_journals(spool.path, spool.journals(), spool.facts.tracks, taken, checkpointed)
+
+    def _left_logs(self) -> dict[str, Position]:
+        """Logs that files are made of from checkpoints alone: what is in one of them is not needed here."""
+        facts = self._spool.facts
+        peers = {peer_id for peer_id, peer in facts.peers.items() if self.leaves(peer, facts)}
+        tracks = [track for track in facts.tracks.values() if track.peer_id in peers]
+        return written_behind(self._spool.path, tracks, facts.last_ns) if tracks else {}
+
+    async def round(self, *, everything: bool = False) -> int:
+        """Bring all sessions forward: mux what is due, send whole parts, finish what is over. How many files were finished.
+
+        Args:
+            everything: Capture is over: so are all sessions.
+        Raises:
+            IsotrackError: some file could not be delivered (the others were); a later round tries again.
+        """
+        turn = await self._lanes.file_job(self._begin_turn, everything)
+        failures: list[BaseException] = []
+        finished = 0
+        while turn:
+            work, broken = await self._lanes.file_job(self._mux, turn)
+            failures += broken
+            results = await asyncio.gather(*map(self._sending, work), return_exceptions=True)
+            lost = [errand for errand, result in zip(work, results) if isinstance(result, BaseException)]
+            failures += [result for result in results if isinstance(result, BaseException)]
+            finished += sum(result for result in results if isinstance(result, int))
+            stuck = {errand.session.peer_id for errand in lost}
+            turn = [session for session in turn if session.more and session.peer_id not in stuck]
+        if failures:
+            raise _one_of(failures)
+        return finished
+
+    async def _sending(self, errand: Errand) -> int:
+        async with self._sends:
+            return await self._lanes.request(self._send, errand)
+
+    async def finish(self, end: End) -> Delivered:
+        """Deliver everything and write the manifests. Repeats what fails until the store's patience is over.
+
+        Raises:
+            StorageError: patience ended first. What was delivered stays, the ledger knows it.
+            IsotrackError: a file cannot be made; the others, and manifests that say so, are in the bucket.
+        """
+        try:
+            failure = await self._round_until_done()
+        except StorageError as error:
+            await self._lanes.request(self._leave_word, end, str(error))
+            raise
+        delivered = await self._lanes.request(self._write_manifests, end, str(failure) if failure else "")
+        if failure:
+            raise failure
+        return delivered
+
+    async def _round_until_done(self) -> IsotrackError | None:
+        """Rounds over everything. An error that is not the storage's is returned: repeating it changes nothing."""
+        failures = 0
+        while True:
+            try:
+                await self.round(everything=True)
+                return None
+            except StorageRefusedError:
+                raise  # where waiting could help, the store has waited
+            except StorageError as error:
+                failures += 1
+                if not await self._lanes.request(self._store.patience.pause, full_jitter(failures)):
+                    raise error from None
+            except IsotrackError as error:
+                return error
+
+    # ── in the file lane ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _begin_turn(self, everything: bool) -> list[Session]:
+        """Sessions that something may be due of."""
+        try:
+            self._spool.refresh()
+        except OSError as error:
+            raise IsotrackError(f"the spool cannot be read: {error.strerror}") from error
+        turn = []
+        for peer_id, peer in list(self._spool.facts.peers.items()):
+            if self.leaves(peer, self._spool.facts):
+                continue
+            session = self._sessions.get(peer_id)
+            if session is None:
+                session = Session(peer_id, self._spool, self._intent, self._saved, self._bodies, self._ledger)
+                self._sessions[peer_id] = session
+            if session.begin_turn(everything=everything):
+                turn.append(session)
+        return turn
+
+    def _mux(self, turn: Sequence[Session]) -> tuple[list[Errand], list[IsotrackError]]:
+        """Bring sessions forward by some seconds each. What is to be sent now, and what went wrong."""
+        work: list[Errand] = []
+        broken: list[IsotrackError] = []
+        for session in turn:
+            try:
+                session.advance()
+            except IsotrackError as error:
+                broken.append(error)
+            except Exception as error:  # one session that cannot be made must not cost the others
+                log.exception("session could not be made", extra={"fields": {"peer_id": session.peer_id}})
+                broken.append(IsotrackError(f"session {session.peer_id!r} could not be made: {type(error).__name__}"))
+            else:
+                work += session.errands()
+        return work, broken
+
+    # ── in the request lane ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def _send(self, errand: Errand) -> int:
+        """Send one file's parts; finish it if it is whole. 1 for a finished file."""
+        session, part, result = errand.session, errand.part, errand.part.result
+        target = Target(part.plan.name, self._layout.file(part.plan.name), content_type(part.plan))
+        try:
+            if result is None:
+                self._sender.send_parts(target, errand.numbers)
+                return 0
+            if not self._store.patience.left():
+                raise StorageError(f"time is over before {target.name!r} was sent")
+            digest = self._sender.finish(target, result.bytes)
+        except StorageRefusedError:
+            raise
+        except StorageError as error:
+            if self._store.patience.left() and session.failed(target.name) < TRIES_PER_FILE:
+                log.warning("file is sent again", extra={"fields": {"file": target.name, "detail": str(error)}})
+                self._sender.give_up(target)
+                session.send_again(target.name, result)
+                return 0
+            raise
+        except OSError as error:
+            raise IsotrackError(f"{target.name!r} cannot be read from the disk: {error.strerror or error}") from error
+        file = manifest_file(part.plan, result, digest)
+        self._ledger.add_file(file)
+        session.delivered(target.name)
+        fields = {"file": file.name, "bytes": file.bytes, "duration_ms": file.duration_ms}
+        log.info("file delivered", extra={"fields": fields})
+        if self._watchers.delivered:
+            self._watchers.delivered(file)
+        return 1
+
+    def _write_manifests(self, end: End, missing: str) -> Delivered:
+        number = self._intent.attempt
+        attempt = None
+        if self._spool.facts.incarnations:
+            attempt = put_attempt(self._store, self._layout, number, self._manifest(end, missing))
+        else:  # no recorder ever ran, nothing can be missing
+            self._store.delete(self._layout.attempt_intent(number))
+        # NB: recording.json only behind the attempt's manifest, of which it is made; and behind every file that it names.
+        recording = None
+        if end.recording_over or (attempt is not None and is_concluded(self._store, self._layout)):
+            recording = conclude(self._store, self._layout)
+        return Delivered(self.files, attempt, recording)
+
+    def _leave_word(self, end: End, missing: str) -> None:
+        """Time is over. Where the storage answers at all, the attempt's manifest tells what did arrive."""
+        if self._store.trouble is None and self._spool.facts.incarnations:
+            with contextlib.suppress(StorageError):
+                put_attempt(self._store, self._layout, self._intent.attempt, self._manifest(end, missing))
+
+    def _manifest(self, end: End, missing: str) -> Manifest:
+        manifest = build_manifest(self._spool, self._intent, list(self.files))
+        left = tuple(peer.peer_id for peer in self._captured() if self._is_left(peer, missing))
+        changes: dict[str, object] = {"unfinished": left or None}
+        if end.stop_reason is not None:
+            how: dict[str, object] = {"stop_reason": end.stop_reason, "message": end.message or manifest.message}
+            changes |= {**how, "attempts": tuple(row.model_copy(update=how) for row in manifest.attempts)}
+        if missing:
+            changes |= {"complete": False, "message": missing[:512]}
+        return manifest.model_copy(update=changes)
+
+    def _is_left(self, peer: PeerFacts, missing: str) -> bool:
+        """Whether a session's files are to be made of checkpoints, as far as there are any."""
+        session = self._sessions.get(peer.peer_id)
+        return self.leaves(peer, self._spool.facts) or (bool(missing) and (session is None or not session.is_delivered))
+
+    def _captured(self) -> list[PeerFacts]:
+        """Sessions of which anything was captured."""
+        facts = self._spool.facts
+        captured = {track.peer_id for track in facts.tracks.values()}
+        return [peer for peer_id, peer in sorted(facts.peers.items()) if peer_id in captured]
+
+
+def content_type(plan: FilePlan) -> str:
+    """Media type of a file (RFC 9559 for Matroska)."""
+    kind = "video" if MediaKind.VIDEO in plan.output_type.media_kinds else "audio"
+    return f"{kind}/webm" if plan.container is Container.WEBM else f"{kind}/matroska"
+
+
+def _one_of(failures: Sequence[BaseException]) -> BaseException:
+    """The error that decides what happens next: the storage's (it may pass) before ours, a bug before all."""
+    for error in failures:
+        if not isinstance(error, IsotrackError):
+            return error
+    return next((error for error in failures if isinstance(error, StorageError)), failures[0])
+
+
+async def probe(intent: Intent, credentials: CredentialSource, seconds: float = 10.0) -> Preflight:
+    """Find out whether the storage of `intent` will take files; writes `intent.json`.
+
+    Raises:
+        StorageRefusedError, StorageError: it does not (within `seconds`). The text says what to do.
+    """
+    with closing(Lanes()) as lanes:
+        store = _store(intent, credentials, Patience(seconds))
+        return await lanes.request(check_storage, store, layout_of(intent), intent)
+
+
+async def deliver(
+    spool: Path,
+    intent: Intent,
+    credentials: CredentialSource,
+    *,
+    end: End = OVER,
+    watchers: Watchers = NOBODY,
+    patience: Patience | None = None,
+) -> Delivered:
+    """Ship a spool whose capture is over. May be repeated: what is in the bucket already stays as it is.
+
+    Raises:
+        StorageRefusedError, StorageError: not everything could be shipped; the spool still holds it.
+    """
+    patience = patience or Patience(AFTER_STOP_SECONDS)
+    with closing(Lanes()) as lanes:
+        try:
+            store = _store(intent, credentials, patience)
+            return await Delivery(spool, intent, store, lanes, watchers).finish(end)
+        finally:
+            patience.end_within(0)  # NB: when we are cancelled, threads go on until they ask whether there is time left
+
+
+def _store(intent: Intent, credentials: CredentialSource, patience: Patience) -> S3Store:
+    layout_of(intent)  # raises ConfigError without a storage
+    assert intent.storage is not None
+    return S3Store(intent.storage, credentials, patience)

@@ -1,0 +1,228 @@
+"""Make a spool of its checkpoints again, byte for byte.
+
+    listing ─▶ runs ─▶ heads, as far as the chain holds ─▶ slices of the wanted files, as far as they are whole ─▶ files
+
+Each run is followed from its first checkpoint to the first one that is missing, damaged or of another chain: behind it nothing is
+taken, so what comes out is a spool as it was at one moment. Heads stay on the disk (a day of calls has tens of thousands);
+of the bodies only the wanted slices are fetched, in ranges. What will be needed next is read ahead: most of it is small, and would cost
+the way to the storage and back each time.
+"""
+
+from __future__ import annotations
+
+import logging
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from isotrack_recorder.errors import OutputError, ParseError
+
+from .checkpoint import MAX_SEQ, PREAMBLE_BYTES, Head, Slice, decode_head, digest, follows, head_bytes, is_journal
+from .lanes import ahead
+from .layout import Layout
+from .store import Listed, Store
+
+log = logging.getLogger(__name__)
+
+FIRST_READ_BYTES: Final = 64 * 1024
+"""Enough for almost every head: one request each."""
+RANGE_BYTES: Final = 8 * 1024 * 1024
+
+Place = Callable[[str], Path | None]
+"""Where a file of the spool goes; None = it is not wanted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Checkpoints of one spool, as a listing shows them."""
+
+    attempt: int
+    run: str
+    seqs: frozenset[int]
+    newest: float
+    """When the storage took the last of them, Unix seconds by its clock."""
+
+    @property
+    def name(self) -> str:
+        """`<attempt>/<run>`."""
+        return f"{self.attempt}/{self.run}"
+
+    @property
+    def reach(self) -> int:
+        """Number of the last checkpoint before the first that is missing."""
+        reached = 0
+        while reached + 1 in self.seqs:
+            reached += 1
+        return reached
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """The part of a run that can be believed."""
+
+    run: Run
+    heads_file: Path
+    begun_ms: int
+    """When it began, by the agent's clock."""
+    length: int
+    """Checkpoints in it."""
+
+    def heads(self) -> Iterator[tuple[Head, int]]:
+        """Heads in order, each with its length."""
+        with self.heads_file.open("rb") as file:
+            while start := file.read(PREAMBLE_BYTES):
+                encoded = start + file.read(head_bytes(start) - PREAMBLE_BYTES)
+                yield decode_head(encoded), len(encoded)
+
+    def sizes(self) -> dict[str, int]:
+        """Files and how long they are."""
+        return {part.path: part.end for head, _ in self.heads() for part in head.slices}
+
+    def incarnations(self) -> list[str]:
+        """Folders of recorder processes in order."""
+        return sorted({path.partition("/")[0] for path in self.sizes() if is_journal(path)})
+
+
+def find_runs(listing: Iterable[Listed], layout: Layout) -> tuple[Run, ...]:
+    """All runs of a recording, by attempt."""
+    seqs: dict[tuple[int, str], set[int]] = {}
+    newest: dict[tuple[int, str], float] = {}
+    for found in listing:
+        place = layout.checkpoint_of(found.key)
+        if place is not None and 1 <= place[2] <= MAX_SEQ:
+            attempt, run, seq = place
+            seqs.setdefault((attempt, run), set()).add(seq)
+            newest[attempt, run] = max(newest.get((attempt, run), 0.0), found.modified)
+    return tuple(Run(*key, frozenset(seqs[key]), newest[key]) for key in sorted(seqs))
+
+
+def follow(store: Store, layout: Layout, run: Run, folder: Path, *, limit: int = MAX_SEQ) -> Chain:
+    """Read the heads of a run, as far as its chain holds.
+
+    Args:
+        folder: Takes a file with the heads.
+        limit: Of checkpoints that are read.
+    Raises:
+        StorageError: the storage does not answer.
+        OutputError: `folder` cannot be written.
+    """
+    before: Head | None = None
+    before_digest = ""
+    begun_ms = 0
+    path = folder / f"{run.attempt}-{run.run}.heads"
+    numbers = range(1, min(run.reach, limit) + 1)
+    keys = (layout.checkpoint(run.attempt, run.run, seq) for seq in numbers)
+    heads = ahead(lambda key: _read_head(store, key), keys, lambda _: FIRST_READ_BYTES)
+    try:
+        with path.open("wb") as file, closing(heads):
+            for seq, found in zip(numbers, heads, strict=True):
+                if found is None or not _belongs(found[0], run, seq) or not follows(before, before_digest, found[0]):
+                    log.warning("chain of checkpoints ends", extra={"fields": {"run": run.name, "seq": seq}})
+                    break
+                before, encoded = found
+                before_digest = digest(encoded)
+                begun_ms = begun_ms or before.at_ms
+                file.write(encoded)
+    except OSError as error:
+        raise OutputError(f"cannot write to {folder}: {error.strerror}") from error
+    return Chain(run, path, begun_ms, before.seq if before else 0)
+
+
+def _read_head(store: Store, key: str) -> tuple[Head, bytes] | None:
+    data = store.get_range(key, 0, FIRST_READ_BYTES)
+    try:
+        size = head_bytes(data)
+        if size > len(data):
+            data += store.get_range(key, len(data), size - len(data))
+        return decode_head(data), data[:size]
+    except ParseError:
+        return None
+
+
+def _belongs(head: Head, run: Run, seq: int) -> bool:
+    return (head.attempt, head.run, head.seq) == (run.attempt, run.run, seq)
+
+
+class _Span(NamedTuple):
+    """Wanted slices that lie side by side in one checkpoint."""
+
+    seq: int
+    key: str
+    start: int
+    parts: list[Slice]
+
+    def ranges(self) -> Iterator[tuple[str, int, int]]:
+        """Key, offset and size of each read."""
+        end = self.start + sum(part.length for part in self.parts)
+        for at in range(self.start, end, RANGE_BYTES):
+            yield self.key, at, min(RANGE_BYTES, end - at)
+
+
+def fetch(store: Store, layout: Layout, chain: Chain, place: Place) -> bool:
+    """Write the wanted files of a run, as far as they are whole. False when they end before the chain does.
+
+    Raises:
+        StorageError: the storage does not answer.
+        OutputError: a file cannot be written.
+    """
+    ranges = (wanted for span in _spans(layout, chain, place) for wanted in span.ranges())
+    read = ahead(lambda wanted: store.get_range(*wanted), ranges, lambda wanted: wanted[2])
+    with closing(read):
+        for span in _spans(layout, chain, place):
+            try:
+                whole = _write_span(read, span.parts, place)
+            except OSError as error:
+                raise OutputError(f"cannot write {error.filename}: {error.strerror}") from error
+            if not whole:
+                log.warning("checkpoint is damaged", extra={"fields": {"run": chain.run.name, "seq": span.seq}})
+                return False
+    return True
+
+
+def _spans(layout: Layout, chain: Chain, place: Place) -> Iterator[_Span]:
+    """All that is wanted of a run, in order."""
+    for head, at in chain.heads():
+        key = layout.checkpoint(head.attempt, head.run, head.seq)
+        group: list[Slice] = []
+        begin = at
+        for part in head.slices:
+            if place(part.path) is not None:
+                begin = begin if group else at
+                group.append(part)
+            elif group:
+                yield _Span(head.seq, key, begin, group)
+                group = []
+            at += part.length
+        if group:
+            yield _Span(head.seq, key, begin, group)
+
+
+def _write_span(read: Iterator[bytes], parts: Sequence[Slice], place: Place) -> bool:
+    """Append neighbouring slices to their files; False (and the rest left out) at the first that is not whole."""
+    data, due = memoryview(b""), sum(part.length for part in parts)
+    for part in parts:
+        path = place(part.path)
+        assert path is not None
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as file:
+            if file.tell() != part.offset:
+                return False  # nothing of ours skips bytes, or sends some twice
+            left, crc = part.length, 0
+            while left:
+                if not data:
+                    wanted = min(RANGE_BYTES, due)
+                    data = memoryview(next(read) if wanted else b"")
+                    due = due - wanted if len(data) == wanted else 0  # short: the object ends here
+                piece, data = data[:left], data[left:]
+                crc = zlib.crc32(piece, crc)
+                left -= len(piece)
+                file.write(piece)
+                if not piece:
+                    break
+            if left or crc != part.crc32:
+                file.truncate(part.offset)
+                return False
+    return True

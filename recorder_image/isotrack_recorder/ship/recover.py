@@ -1,0 +1,379 @@
+"""Finish a recording from what lies in the bucket, whoever left it there.
+
+    listing ─▶ which attempts left sessions behind? ─▶ their checkpoints ─▶ one spool over all attempts
+            ─▶ files of those sessions (the ordinary delivery) ─▶ recovered.json ─▶ recording.json ─▶ checkpoints deleted
+
+An attempt delivers the sessions that end in it. What it leaves behind (sessions that go on when it is drained, everything when
+its node dies) is in its checkpoints, and is made into files here: by the agent of the attempt that ends the recording, by
+`isotrack finalise`, by a Job. A session that several attempts saw becomes one set of files, as if nothing had happened, with the time
+between them declared as a gap; it carries the number of the last of them.
+
+Whoever runs this, and how often: equal checkpoints give equal files. It starts anew when the bucket changed meanwhile, and
+deletes checkpoints only behind a `recording.json` that was read back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pydantic import ValidationError
+
+from isotrack_api.intent import Intent
+from isotrack_api.manifest import Manifest, ManifestFile
+from isotrack_recorder.earlier import read_earlier
+from isotrack_recorder.errors import IsotrackError, OutputError, StorageError, StorageRefusedError
+from isotrack_recorder.finalise.manifest import build_manifest
+from isotrack_recorder.spool.room import Room
+
+from .checkpoint import is_journal
+from .checkpoints import sign_of_life_seconds
+from .commit import (
+    Committed,
+    attempt_keys,
+    attempt_manifests,
+    conclude,
+    known_epoch,
+    put_attempt,
+    put_recovered,
+    read_recovered,
+)
+from .deliver import NOBODY, OVER, Delivery, End, Watchers
+from .lanes import Lanes
+from .layout import Layout
+from .preflight import INTENT_LIMIT
+from .rebuild import Run, fetch, find_runs, follow
+from .recovered import Recovered
+from .retry import full_jitter
+from .stitched import Stitched
+from .store import Store, Version, clear_abandoned
+
+log = logging.getLogger(__name__)
+
+ROUNDS: Final = 5
+REMOVED_AT_ONCE: Final = 250
+"""Of a long call's thousands of checkpoints: some servers take milliseconds for each, and as many requests go side by side as lanes."""
+POLL_SECONDS: Final = 2.0
+GRACE_SECONDS: Final = 10.0
+"""A run whose sign of life is late by more counts as dead."""
+LONGEST_WAIT_SECONDS: Final = 90.0
+"""An attempt that is still writing when the recording is over is waited for this long."""
+DISK_SHARE: Final = 0.8
+"""Of the scratch folder's room that rebuilt logs may take."""
+EPOCH_CHECKPOINTS: Final = 50
+"""In the first so many an attempt has become able to capture, or it never does."""
+
+
+class _MovedError(Exception):
+    """Somebody else finished this recording meanwhile: look again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A recording's folder at one moment."""
+
+    begun: frozenset[int]
+    manifests: Mapping[int, Manifest]
+    runs: tuple[Run, ...]
+    """Without those of attempts that left nothing behind: nobody will read them."""
+    recovered: Recovered | None
+    checkpointed: frozenset[int]
+    """Attempts that have checkpoints."""
+
+    @property
+    def behind(self) -> tuple[Run, ...]:
+        """Runs that hold sessions whose files are not made."""
+        covered = self.recovered.checkpoints if self.recovered is not None else {}
+        # NB: where checkpoints that were taken into account are gone, the rest alone would make worse files of the same names.
+        if any(self._reach(name) < reach for name, reach in covered.items()):
+            return ()
+        return tuple(run for run in self.runs if self._leaves(run.attempt) and run.reach > covered.get(run.name, 0))
+
+    def _leaves(self, attempt: int) -> bool:
+        manifest = self.manifests.get(attempt)
+        return manifest is None or bool(manifest.unfinished)
+
+    def _reach(self, name: str) -> int:
+        return next((run.reach for run in self.runs if run.name == name), 0)
+
+    def relevant(self) -> tuple[Run, ...]:
+        """All runs that files of left sessions are made of, once any has to be."""
+        return tuple(run for run in self.runs if self._leaves(run.attempt)) if self.behind else ()
+
+    def alive(self, now: float, patience: float) -> frozenset[int]:
+        """Attempts that may still be at work.
+
+        Args:
+            now: The storage's time, Unix seconds.
+            patience: Seconds for which a run at work is silent at most.
+        """
+        at_work = {run.attempt for run in self.runs if now - run.newest < patience}
+        return frozenset(at_work - set(self.manifests))
+
+
+def look(store: Store, layout: Layout) -> Seen:
+    """See what is there.
+
+    Raises:
+        StorageError: the storage does not answer.
+    """
+    keys = attempt_keys(store, layout)
+    manifests = {found.attempts[-1].n: found for found in attempt_manifests(store, layout, layout.ended(keys))}
+    recovered = read_recovered(store, layout) if layout.recovered in keys else None
+    checkpointed = frozenset(layout.checkpointed(keys))
+    used = {int(name.partition("/")[0]) for name in (recovered.checkpoints if recovered is not None else ())}
+    listed = [n for n in sorted(checkpointed) if n in used or n not in manifests or manifests[n].unfinished]
+    runs = find_runs((found for n in listed for found in store.list_objects(layout.checkpoints(n))), layout)
+    return Seen(frozenset(layout.begun(keys)), manifests, runs, recovered, checkpointed)
+
+
+def read_intent(store: Store, layout: Layout, attempt: int | None = None) -> Intent | None:
+    """The intent of the recording, or of one attempt; None where there is none that can be read."""
+    key = layout.intent if attempt is None else layout.attempt_intent(attempt)
+    body = store.get(key, INTENT_LIMIT)
+    try:
+        return Intent.model_validate_json(body) if body is not None else None
+    except ValidationError:
+        log.warning("intent is not readable", extra={"fields": {"key": key}})
+        return None
+
+
+def epoch_of(store: Store, layout: Layout, scratch: Path) -> int | None:
+    """Zero of the call's timeline as earlier attempts set it, by their manifests or else by their checkpoints.
+
+    Raises:
+        StorageError: the storage does not answer.
+    """
+    known = known_epoch(store, layout)
+    if known is not None:
+        return known
+    scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        for run in find_runs(store.list_objects(layout.attempts), layout):
+            place = Path(folder) / run.run
+            place.mkdir()
+            chain = follow(store, layout, run, place, limit=EPOCH_CHECKPOINTS)
+            fetch(store, layout, chain, lambda path, place=place: place / path if is_journal(path) else None)  # type: ignore[misc]
+            armed = read_earlier(place).armed_at_ms
+            if armed is not None:
+                return armed
+    return None
+
+
+class Recovery:
+    """Finishes one recording. Used from one event loop, once.
+
+    Args:
+        scratch: Folder for rebuilt spools; made where it is missing.
+        intent: The recording's, with the storage and folder that `layout` was made of.
+        end: How the last attempt ended, where it left no word itself.
+        room: What bounds the volume that `scratch` lies on, where that is not the disk alone.
+    """
+
+    def __init__(
+        self, store: Store, lanes: Lanes, layout: Layout, scratch: Path, intent: Intent, *,
+        end: End = OVER, watchers: Watchers = NOBODY, room: Room | None = None,
+    ) -> None:  # fmt: skip
+        self._store = store
+        self._lanes = lanes
+        self._layout = layout
+        self._scratch = scratch
+        self._intent = intent
+        self._end = end
+        self._watchers = watchers
+        self._room = room
+        self.made: tuple[ManifestFile, ...] = ()
+        """Files that were made of checkpoints, now or before; known after `finalise`."""
+
+    async def finalise(self) -> Committed | None:
+        """Make `recording.json` true; None when nobody ever captured anything.
+
+        Raises:
+            StorageError: the storage failed, and the store's patience is over.
+            IsotrackError: some file could not be made. The others, and a `recording.json` that says so, are in the bucket.
+        """
+        committed: Committed | None = None
+        for _ in range(ROUNDS):
+            seen = await self._lanes.request(look, self._store, self._layout)
+            try:
+                failure = await self._recover(seen) if seen.behind else None
+            except _MovedError:
+                continue
+            await self._lanes.request(self._tell_why)
+            committed = await self._lanes.request(conclude, self._store, self._layout)
+            if failure is not None:
+                raise failure
+            again = await self._lanes.request(look, self._store, self._layout)
+            self.made = again.recovered.files if again.recovered is not None else ()
+            if not again.behind:
+                if committed is not None:
+                    await self._tidy(again)
+                return committed
+        raise StorageError(
+            f"{self._layout.uri(self._layout.root)} kept changing while it was being finished: run it again"
+        )
+
+    async def wait_until_quiet(self, *, at_once: bool = False) -> bool:
+        """Wait until no attempt without a manifest shows signs of life, for a bounded time. False when one does.
+
+        Args:
+            at_once: Return False with the first new sign, instead of waiting for the attempt to end.
+        """
+        assert self._intent.storage is not None
+        patience = sign_of_life_seconds(self._intent.storage.checkpoint_seconds) + GRACE_SECONDS
+        until = time.monotonic() + LONGEST_WAIT_SECONDS
+        first: Seen | None = None
+        while True:
+            seen = await self._lanes.request(look, self._store, self._layout)
+            alive = seen.alive(time.time() + (self._store.clock_skew_seconds or 0.0), patience)
+            first = first or seen
+            if not alive:
+                return True
+            if time.monotonic() > until or (at_once and seen.runs != first.runs):
+                return False
+            await asyncio.sleep(POLL_SECONDS)
+
+    # ── files of what was left behind ────────────────────────────────────────────────────────────────────────────────
+
+    async def _recover(self, seen: Seen) -> IsotrackError | None:
+        """Make files of all sessions that were left behind; an error that is not the storage's is returned."""
+        try:
+            self._scratch.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix="recovery-", dir=self._scratch) as folder:
+                return await self._recover_in(Path(folder), seen)
+        except OSError as error:
+            raise OutputError(f"cannot write to {self._scratch}: {error.strerror}") from error
+
+    async def _recover_in(self, folder: Path, seen: Seen) -> IsotrackError | None:
+        runs = seen.relevant()
+        chains = await asyncio.gather(
+            *(self._lanes.request(follow, self._store, self._layout, run, folder) for run in runs)
+        )
+        stitched = Stitched(folder / "spool", chains)
+        await self._lanes.request(stitched.fetch_journals, self._store, self._layout)
+        await self._check_still(seen, stitched)
+        intents = await self._lanes.request(self._intents, sorted({run.attempt for run in runs}))
+        await self._lanes.request(self._write_missing_manifests, stitched, intents, seen)
+        failure: IsotrackError | None = None
+        files: dict[tuple[int, str], ManifestFile] = {}
+        for attempt, peers in stitched.sessions(seen.manifests):
+            epoch_ms = await self._lanes.request(known_epoch, self._store, self._layout)
+            intent = intents[attempt].model_copy(update={"epoch_ms": epoch_ms})
+            for batch in stitched.batches(peers, await self._lanes.request(self._room_left)):
+                await self._lanes.request(stitched.fetch_logs, self._store, self._layout, batch, seen.manifests)
+                await self._check_still(seen, stitched)
+                delivery = Delivery(stitched.path, intent, self._store, self._lanes, self._watchers)
+                chosen = frozenset(batch)
+                delivery.leaves = lambda peer, _facts, chosen=chosen: peer.peer_id not in chosen  # type: ignore[misc]
+                failure = await self._deliver(delivery) or failure
+                files |= {(file.attempt, file.name): file for file in delivery.files}
+                await self._lanes.request(stitched.drop_logs)
+        # NB: what was made counts; but as long as something is missing the checkpoints stay, and another run tries again.
+        covered = {run.name: run.reach for run in runs} if failure is None else {}
+        old = seen.recovered
+        before = {(file.attempt, file.name): file for file in old.files} if old is not None else {}
+        recovered = Recovered(
+            stop_reason=old.stop_reason if old is not None else None,
+            message=old.message if old is not None else "",
+            checkpoints={**(old.checkpoints if old is not None else {}), **covered},
+            files=tuple(file for _, file in sorted({**before, **files}.items())),
+            missing=str(failure)[:256] if failure is not None else "",
+        )
+        await self._lanes.request(put_recovered, self._store, self._layout, recovered)
+        return failure
+
+    def _room_left(self) -> float:
+        """Bytes that rebuilt logs may take."""
+        usage = (self._room or Room(self._scratch)).measure()
+        return (usage.capacity - usage.used) * DISK_SHARE
+
+    async def _check_still(self, seen: Seen, stitched: Stitched) -> None:
+        """Find out whether checkpoints that could not be read were deleted by somebody who is done with them.
+
+        NB: else what is left of them would replace the files that they were made into.
+        """
+        if stitched.is_short:
+            again = await self._lanes.request(look, self._store, self._layout)
+            if again.runs != seen.runs:
+                raise _MovedError
+
+    async def _deliver(self, delivery: Delivery) -> IsotrackError | None:
+        """Deliver what the spool holds; repeats what the storage failed at until its patience is over."""
+        failures = 0
+        while True:
+            try:
+                await delivery.round(everything=True)
+                return None
+            except StorageRefusedError:
+                raise
+            except StorageError as error:
+                failures += 1
+                if not await self._lanes.request(self._store.patience.pause, full_jitter(failures)):
+                    raise error from None
+            except IsotrackError as error:
+                return error
+
+    def _intents(self, attempts: Sequence[int]) -> dict[int, Intent]:
+        """Intent of each attempt, pointing to where we found it."""
+        where = {"storage": self._intent.storage, "folder": self._intent.folder}
+        found = {attempt: read_intent(self._store, self._layout, attempt) or self._intent for attempt in attempts}
+        return {n: intent.model_copy(update={**where, "attempt": n}) for n, intent in found.items()}
+
+    def _write_missing_manifests(self, stitched: Stitched, intents: Mapping[int, Intent], seen: Seen) -> None:
+        """Tell for attempts that died what they captured."""
+        for attempt, intent in sorted(intents.items()):
+            if attempt in seen.manifests:
+                continue
+            spool = stitched.spool_of(attempt)
+            if not spool.facts.incarnations:
+                continue  # NB: its intent stays, and tells: it may have captured for as long as a checkpoint takes to come
+            epoch_ms = intent.epoch_ms or known_epoch(self._store, self._layout)
+            manifest = build_manifest(spool, intent.model_copy(update={"epoch_ms": epoch_ms}), [])
+            left = sorted({track.peer_id for track in spool.facts.tracks.values()})
+            changes: dict[str, object] = {"unfinished": tuple(left) or None}
+            if spool.facts.stop is None:
+                how = {"message": "the attempt was lost: its media ends with its last checkpoint"}
+                changes |= {**how, "attempts": tuple(row.model_copy(update=how) for row in manifest.attempts)}
+            put_attempt(self._store, self._layout, attempt, manifest.model_copy(update=changes))
+
+    def _tell_why(self) -> None:
+        """Note why the recording is over, where its pods could not know."""
+        if self._end.stop_reason is None:
+            return
+        old = read_recovered(self._store, self._layout) or Recovered()
+        changes = {"stop_reason": self._end.stop_reason, "message": self._end.message[:512]}
+        put_recovered(self._store, self._layout, old.model_copy(update=changes))
+
+    async def _tidy(self, seen: Seen) -> None:
+        """Behind a verified recording.json: delete the checkpoints that it is made of, take back what nobody will complete."""
+        done = await self._lanes.request(self._done_with, seen)
+        pieces = [done[at : at + REMOVED_AT_ONCE] for at in range(0, len(done), REMOVED_AT_ONCE)]
+        stayed = sum(await asyncio.gather(*(self._lanes.request(self._store.remove, piece) for piece in pieces)))
+        if stayed:
+            log.warning("storage keeps checkpoints", extra={"fields": {"objects": stayed}})
+        await self._lanes.request(clear_abandoned, self._store, f"{self._layout.root}/")
+
+    def _done_with(self, seen: Seen) -> list[Version]:
+        """Checkpoints that nobody will read any more."""
+        covered = seen.recovered.checkpoints if seen.recovered is not None else {}
+        found: list[Version] = []
+        for attempt in sorted(seen.checkpointed):
+            done = {name: reach for name, reach in covered.items() if name.startswith(f"{attempt}/")}
+            # NB: without a manifest it is still at work, or was lost before its checkpoints held anything: what is covered goes.
+            finished = attempt in seen.manifests and not seen.manifests[attempt].unfinished
+            below = self._store.versions(self._layout.checkpoints(attempt))
+            found += [version for version in below if finished or self._is_covered(version.key, done)]
+        return found
+
+    def _is_covered(self, key: str, covered: Mapping[str, int]) -> bool:
+        place = self._layout.checkpoint_of(key)
+        if place is None:
+            return False
+        attempt, run, seq = place
+        return seq <= covered.get(f"{attempt}/{run}", 0)

@@ -1,0 +1,666 @@
+"""S3: the Store that ships everything.
+
+One S3Store serves one bucket and is shared by all worker threads. Each call here repeats itself with full jitter within the
+store's Patience. Refusals read the credentials again first. Uploads carry checksums that the server checks on arrival:
+Content-MD5 at custom endpoints (all servers know it), CRC-32 at AWS and where the probe found MD5 to be ignored; both as plain
+headers. What a server keeps of S3's promises is asked once (`probe`) and gone by from then on.
+
+The client library is behind `s3_client`, what its answers mean in `s3_errors`.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import email.utils
+import hashlib
+import logging
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+
+from isotrack_api.base import EncryptionMode
+from isotrack_api.intent import S3Destination
+from isotrack_recorder.errors import StorageError, StorageRefusedError
+
+from .credentials import Credentials, CredentialSource, read_authority
+from .retry import Patience, full_jitter
+from .s3_client import Connection, Failure, connect, failure_of, place_of
+from .s3_errors import Consequence
+from .s3_probe import probe
+from .store import (
+    Capabilities,
+    Listed,
+    ObjectInfo,
+    Part,
+    Streamed,
+    Traffic,
+    Trouble,
+    Unfinished,
+    UploadLostError,
+    Version,
+)
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef
+
+log = logging.getLogger(__name__)
+R = TypeVar("R")
+
+PAGE: Final = 1000
+"""Entries per listing; S3 gives no more."""
+FAR_SECONDS: Final = 60.0
+"""Clocks that differ by less are not why a request was refused; S3 allows 15 minutes, some servers less."""
+_NOT_KNOWN: Final = (Consequence.UNSUPPORTED, Consequence.CREDENTIALS, Consequence.MISSING, Consequence.FAILED)
+"""Answers after which there is another way: not all servers list versions or delete many at once, not all rights are given."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Secret:
+    """What a client was made with."""
+
+    credentials: Credentials | None
+    authority: bytes
+
+
+class S3Store:
+    """One bucket behind the S3 API. Thread-safe. Implements `store.Store`."""
+
+    def __init__(self, destination: S3Destination, credentials: CredentialSource, patience: Patience) -> None:
+        self._patience = patience
+        self._destination = destination
+        self._place = place_of(destination)
+        self._source = credentials
+        self._lock = threading.Lock()
+        self._connection: Connection | None = None
+        self._secret: _Secret | None = None
+        self._is_aws = False
+        self._capabilities = Capabilities()
+        self._encryption = _encryption(destination)
+        self._trouble: Trouble | None = None
+        self._skew: float | None = None
+        self._ahead = 0.0
+        """Of our clock, the time that requests are signed for."""
+        self._traffic = Traffic()
+
+    @property
+    def bucket(self) -> str:
+        """Name of the bucket."""
+        return self._destination.bucket
+
+    @property
+    def patience(self) -> Patience:
+        """How long failing calls are repeated."""
+        return self._patience
+
+    @property
+    def trouble(self) -> Trouble | None:
+        """What the newest call failed with; None when it succeeded."""
+        return self._trouble
+
+    @property
+    def traffic(self) -> Traffic:
+        """What was sent and what failed so far."""
+        with self._lock:
+            return replace(self._traffic)
+
+    @property
+    def clock_skew_seconds(self) -> float | None:
+        """The storage's clock minus ours."""
+        return self._skew
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What `probe` found; before it nothing is taken for granted."""
+        return self._capabilities
+
+    def probe(self, key: str) -> Capabilities:
+        """Try, on an object at `key` that it removes again, what the storage keeps of S3's promises; go by it from now on.
+
+        Raises:
+            StorageRefusedError: it lacks what nothing can be recorded without.
+        """
+        self._capabilities = probe(self, key)
+        log.info("storage probed", extra={"fields": {"found": str(self._capabilities)}})
+        return self._capabilities
+
+    # ── objects ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def put(self, key: str, body: bytes | bytearray | Streamed, content_type: str) -> ObjectInfo:
+        """Store an object, replacing what is there."""
+
+        def send(client: S3Client) -> ObjectInfo:
+            with _opened(body) as data:
+                answer = client.put_object(
+                    Bucket=self.bucket,
+                    Key=key,
+                    Body=data,
+                    ContentType=content_type,
+                    **self._checksum(body),
+                    **self._encryption,
+                )
+            self._check_encrypted(answer)
+            return ObjectInfo(_size(body), _etag(answer), self._crc_of(answer), _version(answer))
+
+        return self._sent(self._call("PutObject", send), _size(body))
+
+    def put_once(self, key: str, body: bytes | Streamed, content_type: str) -> bool:
+        """Store an object unless there is one; False when there was (perhaps our own, after a lost answer)."""
+        if not self._capabilities.create_once and self.head(key) is not None:
+            return False
+        found = self.try_put(key, body, content_type, if_absent=True)
+        if found is Consequence.UNSUPPORTED:
+            self.put(key, body, content_type)
+        elif found is None:
+            self._sent(None, _size(body))
+        return found is not Consequence.EXISTS
+
+    def try_put(
+        self,
+        key: str,
+        body: bytes | Streamed,
+        content_type: str,
+        *,
+        if_absent: bool = False,
+        md5_of: bytes | None = None,
+        crc32_of: bytes | None = None,
+    ) -> Consequence | None:
+        """One put whose refusal is an answer; None when it was taken.
+
+        Args:
+            if_absent: Only if there is no object.
+            md5_of: Send the MD5 of these bytes instead of the body's own checksum.
+            crc32_of: Send the CRC-32 of these bytes instead.
+        """
+        more: dict[str, Any] = {"IfNoneMatch": "*"} if if_absent else {}
+
+        def send(client: S3Client) -> Consequence | None:
+            checksum = self._checksum(body)
+            if md5_of is not None:
+                checksum = _md5_header(md5_of)
+            if crc32_of is not None:
+                checksum = _crc32_header(crc32_of)
+            with _opened(body) as data:
+                answer = client.put_object(
+                    Bucket=self.bucket,
+                    Key=key,
+                    Body=data,
+                    ContentType=content_type,
+                    **checksum,
+                    **more,
+                    **self._encryption,
+                )
+            self._check_encrypted(answer)
+            return None
+
+        told = {Consequence.EXISTS, Consequence.UNSUPPORTED}
+        if md5_of is not None or crc32_of is not None:
+            told |= {Consequence.DAMAGED, Consequence.FAILED}
+        expected: dict[Consequence, Consequence | None] = {consequence: consequence for consequence in told}
+        return self._call("PutObject", send, expected)
+
+    def head(self, key: str) -> ObjectInfo | None:
+        """Describe an object; None when there is none."""
+
+        def send(client: S3Client) -> ObjectInfo | None:
+            more: dict[str, Any] = {"ChecksumMode": "ENABLED"} if self._uses_crc32 else {}
+            answer = client.head_object(Bucket=self.bucket, Key=key, **more)
+            retained = bool(answer.get("ObjectLockMode") or answer.get("ObjectLockLegalHoldStatus") == "ON")
+            return ObjectInfo(
+                answer["ContentLength"], _etag(answer), self._crc_of(answer), _version(answer), retained=retained
+            )
+
+        return self._call("HeadObject", send, {Consequence.MISSING: None})
+
+    def get(self, key: str, limit: int) -> bytes | None:
+        """Read a whole object of at most `limit` bytes; None when there is none."""
+
+        def send(client: S3Client) -> bytes | None:
+            data = _read(client.get_object(Bucket=self.bucket, Key=key), limit + 1)
+            if len(data) > limit:
+                raise StorageError(f"object {key!r} is longer than the {limit} bytes that it may have")
+            return data
+
+        return self._call("GetObject", send, {Consequence.MISSING: None})
+
+    def get_range(self, key: str, start: int, size: int) -> bytes:
+        """Read `size` bytes from `start`; fewer at the object's end, none when there is no object."""
+
+        def send(client: S3Client) -> bytes:
+            return _read(
+                client.get_object(Bucket=self.bucket, Key=key, Range=f"bytes={start}-{start + size - 1}"), size
+            )
+
+        return self._call("GetObject", send, {Consequence.MISSING: b""})
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Keys that begin with `prefix`."""
+        return (found.key for found in self.list_objects(prefix))
+
+    def list_objects(self, prefix: str) -> Iterator[Listed]:
+        """Objects whose keys begin with `prefix`."""
+        for page in self._pages(prefix):
+            for row in page.get("Contents", ()):
+                yield Listed(row["Key"], row.get("Size", 0), _unix(row.get("LastModified")))
+
+    def list_level(self, prefix: str) -> Iterator[str]:
+        """Keys of what lies in the folder `prefix`, and its folders, with a slash at their end."""
+        for page in self._pages(prefix, Delimiter="/"):
+            yield from (row["Key"] for row in page.get("Contents", ()))
+            yield from (row["Prefix"] for row in page.get("CommonPrefixes", ()))
+
+    def _pages(self, prefix: str, **how: str) -> Iterator[ListObjectsV2OutputTypeDef]:
+        token: str | None = None
+        while True:
+            more: dict[str, Any] = {"ContinuationToken": token, **how} if token else {**how}
+
+            def send(client: S3Client, more: dict[str, Any] = more) -> ListObjectsV2OutputTypeDef:
+                return client.list_objects_v2(Bucket=self.bucket, Prefix=prefix, MaxKeys=PAGE, **more)
+
+            page = self._call("ListObjectsV2", send)
+            yield page
+            following = page.get("NextContinuationToken")
+            if not following or following == token:  # a server that repeats its marker would keep us for ever
+                return
+            token = following
+
+    def delete(self, key: str) -> None:
+        """Remove an object; no error when there is none. Where we may not delete, it stays: nothing depends on it."""
+
+        def send(client: S3Client) -> None:
+            client.delete_object(Bucket=self.bucket, Key=key)
+
+        self._call("DeleteObject", send, {Consequence.MISSING: None, Consequence.CREDENTIALS: None})
+
+    def versions(self, prefix: str) -> Iterator[Version]:
+        """What lies below `prefix`, with its old versions, and what marks deleted ones."""
+        markers: dict[str, Any] = {}
+        while True:
+
+            def send(
+                client: S3Client, markers: dict[str, Any] = markers
+            ) -> tuple[list[Version], dict[str, Any]] | None:
+                answer = client.list_object_versions(Bucket=self.bucket, Prefix=prefix, **markers)
+                rows = [*answer.get("Versions", ()), *answer.get("DeleteMarkers", ())]
+                following = {
+                    "KeyMarker": answer.get("NextKeyMarker"),
+                    "VersionIdMarker": answer.get("NextVersionIdMarker"),
+                }
+                more = {name: value for name, value in following.items() if value} if answer.get("IsTruncated") else {}
+                # The version "null" is the only one of a bucket that keeps none: to name it would take a right more.
+                return [Version(row["Key"], _version(row)) for row in rows], more
+
+            found = self._call("ListObjectVersions", send, dict.fromkeys(_NOT_KNOWN))
+            if found is None:
+                yield from (Version(key) for key in self.list(prefix))
+                return
+            page, following = found
+            yield from page
+            if not following or following == markers:  # a server that repeats its marker would keep us for ever
+                return
+            markers = following
+
+    def remove(self, chosen: Sequence[Version]) -> int:
+        """Remove up to a thousand versions in one request; how many the storage would not let go."""
+        rows: list[Any] = [{"Key": key} | ({"VersionId": version} if version else {}) for key, version in chosen]
+
+        def send(client: S3Client) -> list[Version]:
+            answer = client.delete_objects(Bucket=self.bucket, Delete={"Objects": rows, "Quiet": True})
+            return [Version(row.get("Key", ""), row.get("VersionId") or "") for row in answer.get("Errors", ())]
+
+        everything = [*chosen]
+        left = self._call("DeleteObjects", send, dict.fromkeys(_NOT_KNOWN, everything))
+        # Without a version: where versions are kept the key is hidden, and a lifecycle rule may remove the rest.
+        for number, key in enumerate(dict.fromkeys(key for key, _ in left)):
+            self.delete(key)
+            if number == 0 and self.head(key) is not None:
+                return len(left)  # we may not delete: asking for each of thousands changes nothing
+        return sum(1 for _, version in left if version)
+
+    # ── multipart ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def create_upload(self, key: str, content_type: str) -> str:
+        """Begin a multipart upload; its id."""
+        tries = 0
+
+        def send(client: S3Client) -> str:
+            nonlocal tries
+            tries += 1
+            more: dict[str, Any] = {"ChecksumAlgorithm": "CRC32"} if self._uses_crc32 else {}
+            answer = client.create_multipart_upload(
+                Bucket=self.bucket, Key=key, ContentType=content_type, **more, **self._encryption
+            )
+            self._check_encrypted(answer)
+            return answer["UploadId"]
+
+        begun = self._call("CreateMultipartUpload", send)
+        if (
+            tries > 1
+        ):  # NB: one whose answer was lost is there, too. Keys have one writer, so the others are its orphans.
+            for orphan in set(self.list_uploads(key)) - {begun}:
+                self.abort_upload(key, orphan)
+        return begun
+
+    def upload_part(self, key: str, upload_id: str, number: int, body: bytes | bytearray) -> Part:
+        """Send one part; sending a number again replaces it.
+
+        Raises:
+            UploadLostError: the upload is unknown, or the storage does not let this part be replaced: begin again.
+        """
+        part = Part(number, "", len(body), hashlib.md5(body, usedforsecurity=False).digest(), zlib.crc32(body))
+
+        # of what the part has already: sums cost as much as sending
+        checksum = _crc32_field(part.crc32) if self._uses_crc32 else _md5_field(part.md5)
+
+        def send(client: S3Client) -> Part | None:
+            answer = client.upload_part(
+                Bucket=self.bucket,
+                Key=key,
+                UploadId=upload_id,
+                PartNumber=number,
+                Body=_body(body),
+                **checksum,
+            )
+            return replace(part, etag=_etag(answer))
+
+        sent = self._call("UploadPart", send, {Consequence.UNSUPPORTED: None})
+        if sent is None:  # rclone says so of a part that it has passed on already
+            raise UploadLostError(f"part {number} of {key!r} cannot be replaced at {self._place}")
+        return self._sent(sent, part.size)
+
+    def complete_upload(self, key: str, upload_id: str, parts: Sequence[Part]) -> ObjectInfo | None:
+        """Make the object of its parts; None when the upload is gone: the object tells whether it was made."""
+        gone: dict[Consequence, ObjectInfo | None] = {Consequence.UPLOAD_LOST: None, Consequence.MISSING: None}
+        return self._complete(key, upload_id, parts, gone)
+
+    def try_complete(self, key: str, upload_id: str, parts: Sequence[Part]) -> Consequence | None:
+        """Completion whose refusal is an answer; None when the object was made, perhaps before an answer that was lost."""
+        told = {Consequence.TOO_SMALL, Consequence.FAILED, Consequence.UNSUPPORTED}
+        gone = {Consequence.UPLOAD_LOST: None, Consequence.MISSING: None}
+        expected: dict[Consequence, ObjectInfo | Consequence | None] = {**{each: each for each in told}, **gone}
+        found = self._complete(key, upload_id, parts, expected)
+        return found if isinstance(found, Consequence) else None
+
+    def _complete(
+        self, key: str, upload_id: str, parts: Sequence[Part], expected: Mapping[Consequence, ObjectInfo | R]
+    ) -> ObjectInfo | R:
+        listed: list[Any] = [
+            {"PartNumber": part.number, "ETag": f'"{part.etag}"'}
+            | ({"ChecksumCRC32": _base64(part.crc32.to_bytes(4, "big"))} if self._uses_crc32 else {})
+            for part in sorted(parts, key=lambda part: part.number)
+        ]
+
+        def send(client: S3Client) -> ObjectInfo | R:
+            answer = client.complete_multipart_upload(
+                Bucket=self.bucket, Key=key, UploadId=upload_id, MultipartUpload={"Parts": listed}
+            )
+            return ObjectInfo(sum(part.size for part in parts), _etag(answer), self._crc_of(answer), _version(answer))
+
+        return self._call("CompleteMultipartUpload", send, expected, patient=True)
+
+    def abort_upload(self, key: str, upload_id: str) -> None:
+        """Drop an upload and its parts; no error when it is unknown."""
+
+        def send(client: S3Client) -> None:
+            client.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload_id)
+
+        self._call("AbortMultipartUpload", send, {Consequence.UPLOAD_LOST: None, Consequence.MISSING: None})
+
+    def list_uploads(self, key: str) -> tuple[str, ...]:
+        """Ids of unfinished uploads of exactly this key."""
+        return tuple(upload.upload_id for upload in self.unfinished(key) if upload.key == key)
+
+    def unfinished(self, prefix: str) -> Iterator[Unfinished]:
+        """Unfinished uploads of all keys that begin with `prefix`; none where the storage cannot list them.
+
+        A key with several of them may come with some only: see `clear_abandoned`.
+        """
+        marks: dict[str, str] = {}
+        while True:
+            found, following = self._uploads_behind(prefix, marks)
+            if found is None:  # NB: versitygw 1.7 refuses the upload id that it gave itself as marker
+                found, following = self._uploads_behind(prefix, {"KeyMarker": marks["KeyMarker"]})
+            yield from (upload for upload in found or () if upload.key.startswith(prefix))
+            if not following or following == marks:  # a server that repeats its marker would keep us for ever
+                return
+            marks = following
+
+    def _uploads_behind(self, prefix: str, marks: dict[str, str]) -> tuple[Sequence[Unfinished] | None, dict[str, str]]:
+        """One page and the markers of the next; None when the storage does not take these."""
+
+        def send(client: S3Client) -> tuple[Sequence[Unfinished] | None, dict[str, str]]:
+            markers = cast("Any", marks)
+            answer = client.list_multipart_uploads(Bucket=self.bucket, Prefix=prefix, MaxUploads=PAGE, **markers)
+            found = [Unfinished(entry["Key"], entry["UploadId"]) for entry in answer.get("Uploads", ())]
+            following = {"KeyMarker": answer.get("NextKeyMarker"), "UploadIdMarker": answer.get("NextUploadIdMarker")}
+            return found, {name: value for name, value in following.items() if value} if answer.get(
+                "IsTruncated"
+            ) else {}
+
+        expected: dict[Consequence, tuple[Sequence[Unfinished] | None, dict[str, str]]] = {
+            Consequence.UNSUPPORTED: ([], {}),
+            Consequence.UPLOAD_LOST: ([], {}),  # rclone says NoSuchUpload of a bucket that never had one
+        }
+        if "UploadIdMarker" in marks:
+            expected[Consequence.FAILED] = (None, {})
+        return self._call("ListMultipartUploads", send, expected)
+
+    # ── one call ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def _uses_crc32(self) -> bool:
+        return self._is_aws or (self._capabilities.checks_crc32 and not self._capabilities.checks_md5)
+
+    def _checksum(self, body: bytes | bytearray | Streamed) -> dict[str, Any]:
+        return _crc32_header(body) if self._uses_crc32 else _md5_header(body)
+
+    def _crc_of(self, answer: Mapping[str, Any]) -> str:
+        """The checksum that the storage took itself. One that does not check them repeats what it was told."""
+        return str(answer.get("ChecksumCRC32", "")) if self._uses_crc32 else ""
+
+    def _check_encrypted(self, answer: Mapping[str, Any]) -> None:
+        """A storage that ignores the wish answers without a word about it.
+
+        Raises:
+            StorageRefusedError: the object lies there unencrypted, or under another key management.
+        """
+        wanted = self._encryption.get("ServerSideEncryption")
+        if wanted is not None and answer.get("ServerSideEncryption") != wanted:
+            raise StorageRefusedError(
+                f"bucket {self.bucket!r} at {self._place} does not encrypt as asked ({wanted}): "
+                "take serverSideEncryption from the storage, or use one that knows it"
+            )
+
+    def _sent(self, answer: R, size: int) -> R:
+        with self._lock:
+            self._traffic.bytes_sent += size
+        return answer
+
+    def _call(
+        self,
+        operation: str,
+        send: Callable[[S3Client], R],
+        expected: Mapping[Consequence, R] | None = None,
+        *,
+        patient: bool = False,
+    ) -> R:
+        """Send until it works, an answer is `expected`, refused for good, or patience ends. `patient`: the answer may take minutes."""
+        failures = 0
+        while True:
+            connection = self._connect()
+            try:
+                value = send(connection.patient if patient else connection.client)
+            except Exception as error:  # noqa: BLE001 - sorted by `failure_of`, which raises what it does not know
+                failure = self._unless_about_encryption(
+                    failure_of(error, operation, self.bucket, self._place), operation
+                )
+            else:
+                self._answered(None)
+                return value
+            failures += 1
+            if expected is not None and failure.consequence in expected:
+                self._answered(None)
+                return expected[failure.consequence]
+            if isinstance(failure.error, UploadLostError):
+                raise failure.error
+            with self._lock:
+                self._traffic.failures += 1
+            pause = self._pause_after(failure.consequence, failures)
+            self._answered(Trouble(failure.error.reason, str(failure.error)))
+            if pause is None or not self._patience.pause(pause):
+                raise failure.error
+
+    def _unless_about_encryption(self, failure: Failure, operation: str) -> Failure:
+        """Servers without encryption refuse its headers in words of their own."""
+        asked = self._encryption and operation in ("PutObject", "CreateMultipartUpload")
+        if not asked or failure.consequence not in (Consequence.FAILED, Consequence.UNSUPPORTED):
+            return failure
+        text = f"{failure.error}; the storage asks for serverSideEncryption {self._encryption['ServerSideEncryption']}"
+        return Failure(Consequence.REFUSED, StorageRefusedError(text))
+
+    def _pause_after(self, what: Consequence, failures: int) -> float | None:
+        """Seconds until the next attempt; None = this answer is final."""
+        if what in (Consequence.RETRY, Consequence.DAMAGED):
+            return full_jitter(failures)
+        # NB: a refused HEAD has no body, so it does not say that it is about the clock.
+        if what in (Consequence.SKEWED, Consequence.CREDENTIALS) and self._follow_clock():
+            return 0.0
+        if what in (Consequence.CREDENTIALS, Consequence.EXPIRED, Consequence.UNTRUSTED) and self._secret_changed():
+            return 0.0
+        if what in (Consequence.SKEWED, Consequence.UNTRUSTED):
+            return full_jitter(failures)
+        if what is Consequence.EXPIRED:
+            return full_jitter(failures) + 1
+        return self._patience.refused_pause_seconds
+
+    def _follow_clock(self) -> bool:
+        """Sign by the storage's clock from now on, if what was refused was signed for another time. Somebody set one of the two."""
+        with self._lock:
+            if self._skew is None or abs(self._skew - self._ahead) < FAR_SECONDS:
+                return False
+            self._ahead = self._skew
+        log.warning("signing by the storage's clock", extra={"fields": {"ahead_s": round(self._ahead)}})
+        return True
+
+    def _connect(self) -> Connection:
+        with self._lock:
+            if self._connection is None:
+                self._secret = self._read_secret()
+                connection = connect(
+                    self._destination, self._secret.credentials, self._source.ca_file, lambda: self._ahead
+                )
+                for client in (connection.client, connection.patient):
+                    client.meta.events.register("after-call.s3", self._note_time)
+                self._connection, self._place, self._is_aws = connection, connection.place, connection.is_aws
+            return self._connection
+
+    def _secret_changed(self) -> bool:
+        """Read credentials and authority again; a new client serves the next call when they differ."""
+        try:
+            fresh = self._read_secret()
+        except StorageRefusedError:  # in the middle of a rotation: the old ones are as good as any
+            return False
+        with self._lock:
+            if fresh == self._secret:
+                return False
+            self._connection = None
+        log.info("storage credentials read again")
+        return True
+
+    def _read_secret(self) -> _Secret:
+        return _Secret(self._source.read(), read_authority(self._source))
+
+    def _answered(self, trouble: Trouble | None) -> None:
+        before, self._trouble = self._trouble, trouble
+        if trouble is not None and (before is None or before != trouble):
+            log.warning("storage call failed", extra={"fields": {"reason": trouble.reason, "detail": trouble.message}})
+        elif trouble is None and before is not None:
+            log.info("storage answers again")
+
+    def _note_time(self, parsed: Mapping[str, Any], **_: object) -> None:
+        date = parsed.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
+        try:
+            self._skew = email.utils.parsedate_to_datetime(date).timestamp() - time.time()
+        except (TypeError, ValueError):
+            return
+
+
+def _body(data: bytes | bytearray) -> bytes:
+    """boto3 takes both; its type stubs know one. A copy would hold each part twice."""
+    return cast("bytes", data)
+
+
+def _encryption(destination: S3Destination) -> dict[str, Any]:
+    """Headers of every object and upload that is begun."""
+    wanted = destination.server_side_encryption
+    if wanted is None:
+        return {}
+    key = {"SSEKMSKeyId": wanted.kms_key_id} if wanted.kms_key_id and wanted.mode is EncryptionMode.KMS else {}
+    return {"ServerSideEncryption": wanted.mode.value, **key}
+
+
+def _read(answer: Mapping[str, Any], limit: int) -> bytes:
+    """At most `limit` bytes of a body.
+
+    Raises:
+        ConnectionError: it ended early. The library says so of a body that is read as a whole only.
+    """
+    with closing(answer["Body"]) as body:  # NB: its own context is the raw stream, whose errors are not botocore's
+        data: bytes = body.read(limit)
+    if len(data) < min(limit, answer["ContentLength"]):
+        raise ConnectionError("a body ended early")
+    return data
+
+
+def _etag(answer: Mapping[str, Any]) -> str:
+    return str(answer.get("ETag", "")).strip('"')
+
+
+def _version(answer: Mapping[str, Any]) -> str:
+    """Version of an object; "null" is that of a bucket which keeps none."""
+    version = str(answer.get("VersionId") or "")
+    return "" if version == "null" else version
+
+
+def _md5_header(body: bytes | bytearray | Streamed) -> dict[str, Any]:
+    return _md5_field(body.md5 if isinstance(body, Streamed) else hashlib.md5(body, usedforsecurity=False).digest())
+
+
+def _crc32_header(body: bytes | bytearray | Streamed) -> dict[str, Any]:
+    return _crc32_field(body.crc32 if isinstance(body, Streamed) else zlib.crc32(body))
+
+
+def _md5_field(md5: bytes) -> dict[str, Any]:
+    return {"ContentMD5": _base64(md5)}
+
+
+def _crc32_field(crc32: int) -> dict[str, Any]:
+    return {"ChecksumCRC32": _base64(crc32.to_bytes(4, "big"))}
+
+
+@contextlib.contextmanager
+def _opened(body: bytes | bytearray | Streamed) -> Iterator[Any]:
+    """What the client library sends."""
+    if isinstance(body, Streamed):
+        with body.open() as reader:
+            yield reader
+    else:
+        yield body
+
+
+def _size(body: bytes | bytearray | Streamed) -> int:
+    return body.size if isinstance(body, Streamed) else len(body)
+
+
+def _unix(moment: datetime | None) -> float:
+    return moment.timestamp() if moment is not None else 0.0
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()

@@ -1,0 +1,223 @@
+"""The client library: how it is set up, and what it raises. The only module that imports boto3.
+
+botocore's own retries are off (their budget drains in an outage and then fails fast); `s3` repeats calls itself. Checksums
+are those that `s3` gives: never a trailer, because servers exist that store the framing of trailers inside the object.
+
+boto3 is imported when the first client is made: it costs half a second and 50 MB, which a recording's start need not wait for.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+from urllib.parse import urlsplit
+
+from isotrack_api.intent import S3Destination
+from isotrack_recorder.errors import ConfigError, StorageError, StorageRefusedError
+
+from .credentials import Credentials
+from .lanes import READS_AT_ONCE, REQUESTS_AT_ONCE
+from .s3_errors import Answer, Consequence, advice, clean, consequence_of, error_of
+
+if TYPE_CHECKING:
+    from boto3.session import Session
+    from mypy_boto3_s3 import S3Client
+
+CONNECT_SECONDS: Final = 3
+READ_SECONDS: Final = 20
+COMPLETE_SECONDS: Final = 600
+"""The same for the completion of an upload: servers that copy its parts into one file answer when that is done."""
+_AHEAD: Final = "isotrack_ahead_seconds"
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """Clients of one storage."""
+
+    client: S3Client
+    patient: S3Client
+    """For the completion of uploads."""
+    place: str
+    """The endpoint as texts name it."""
+    is_aws: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a request failed and what follows."""
+
+    consequence: Consequence
+    error: StorageError
+
+
+def endpoint_of(destination: S3Destination) -> str | None:
+    """The endpoint without a slash at its end; None = AWS, or what the environment names.
+
+    Raises:
+        ConfigError: it is no URL of a server, or has a user, query or fragment in it.
+    """
+    if destination.endpoint is None:
+        return None
+    url = urlsplit(destination.endpoint)
+    if url.scheme not in ("http", "https") or not url.hostname or "@" in url.netloc or url.query or url.fragment:
+        raise ConfigError("the storage's endpoint must be http(s)://host[:port], without user, query or fragment")
+    return destination.endpoint.rstrip("/")
+
+
+def place_of(destination: S3Destination) -> str:
+    """The endpoint as texts name it before there is a connection."""
+    return endpoint_of(destination) or f"AWS ({destination.region})"
+
+
+def connect(
+    destination: S3Destination, credentials: Credentials | None, ca_file: Path | None, ahead: Callable[[], float]
+) -> Connection:
+    """Make a client; nothing is sent yet. Requests are signed for the time that is `ahead()` seconds from now.
+
+    Buckets are paths at endpoints of one's own unless the destination says otherwise: few such servers know them as host names.
+
+    Raises:
+        ConfigError: the library does not take these settings.
+    """
+    endpoint, forced = endpoint_of(destination), destination.force_path_style
+    style: Literal["path", "virtual", "auto"] = "path" if forced or (forced is None and endpoint) else "auto"
+    if forced is False and endpoint:
+        style = "virtual"
+    session = _session()
+    client = _client(session, destination, credentials, ca_file, style, READ_SECONDS)
+    host = urlsplit(client.meta.endpoint_url).hostname or ""
+    is_aws = host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
+    if not is_aws and style == "auto" and forced is None:  # an endpoint from the environment
+        style = "path"
+        client = _client(session, destination, credentials, ca_file, style, READ_SECONDS)
+    patient = _client(session, destination, credentials, ca_file, style, COMPLETE_SECONDS)
+    _sign_ahead(client, ahead)
+    _sign_ahead(patient, ahead)
+    place = place_of(destination) if is_aws else _without_user(client.meta.endpoint_url)
+    return Connection(client, patient, place, is_aws)
+
+
+def _session() -> Session:
+    """What clients share: the description of S3, read once.
+
+    Raises:
+        ConfigError: the environment names a profile that is not there.
+    """
+    import boto3.session
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        return boto3.session.Session()
+    except BotoCoreError as error:
+        raise ConfigError(f"storage settings are not usable: {type(error).__name__}") from None
+
+
+def _client(
+    session: Session,
+    destination: S3Destination,
+    credentials: Credentials | None,
+    ca_file: Path | None,
+    style: Literal["path", "virtual", "auto"],
+    read_seconds: int,
+) -> S3Client:
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        return session.client(
+            "s3",
+            region_name=destination.region,
+            endpoint_url=endpoint_of(destination),
+            verify=str(ca_file) if ca_file else None,
+            config=Config(
+                signature_version="s3v4",
+                connect_timeout=CONNECT_SECONDS,
+                read_timeout=read_seconds,
+                max_pool_connections=REQUESTS_AT_ONCE * READS_AT_ONCE,
+                retries={"total_max_attempts": 1, "mode": "standard"},
+                s3={"addressing_style": style},
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+            ),
+            aws_access_key_id=credentials.access_key if credentials else None,
+            aws_secret_access_key=credentials.secret_key if credentials else None,
+            aws_session_token=credentials.session_token if credentials else None,
+        )
+    except (BotoCoreError, ValueError) as error:
+        raise ConfigError(f"storage settings are not usable: {type(error).__name__}") from None
+
+
+def _sign_ahead(client: S3Client, ahead: Callable[[], float]) -> None:
+    """Have the client sign by another clock than this machine's (Signature Version 4 holds the time of the request)."""
+    _know_other_clocks()
+
+    def note(request: Any, **_: object) -> None:
+        request.context[_AHEAD] = ahead()
+
+    client.meta.events.register("before-sign.s3", note)
+
+
+@functools.cache
+def _know_other_clocks() -> None:
+    """Teach the library's signer to: it has no setting for it, and reads the clock itself."""
+    from botocore import auth
+
+    class Signer(auth.S3SigV4Auth):
+        def _modify_request_before_signing(self, request: Any) -> None:
+            seconds = request.context.get(_AHEAD, 0.0)
+            if seconds:
+                now = datetime.strptime(request.context["timestamp"], auth.SIGV4_TIMESTAMP).replace(tzinfo=UTC)
+                request.context["timestamp"] = (now + timedelta(seconds=seconds)).strftime(auth.SIGV4_TIMESTAMP)
+            super()._modify_request_before_signing(request)  # type: ignore[misc]  # the stubs leave it out
+
+    auth.AUTH_TYPE_MAPS["s3v4"] = Signer
+
+
+def failure_of(error: Exception, operation: str, bucket: str, place: str) -> Failure:
+    """Translate what the client library raised; raises `error` itself when it is not the library's."""
+    from botocore import exceptions as boto
+    from botocore.parsers import ResponseParserError
+
+    if isinstance(error, boto.ClientError) and error.operation_name == operation:
+        told, meta = error.response.get("Error", {}), error.response.get("ResponseMetadata", {})
+        answer = Answer(str(told.get("Code", "")), int(meta.get("HTTPStatusCode", 0)), str(told.get("Message", "")))
+        return Failure(consequence_of(answer), error_of(answer, advice(answer, operation, bucket, place)))
+    where = f"bucket {bucket!r} at {place}"
+    if isinstance(error, boto.ClientError):  # of the service that gives out credentials, asked on the way
+        code = clean(str(error.response.get("Error", {}).get("Code", "")), 60)
+        text = (
+            f"no credentials for {where}: {error.operation_name} answered {code}: check role and trust of the identity"
+        )
+        status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+        if status >= 500:
+            return Failure(Consequence.RETRY, StorageError(text))
+        return Failure(Consequence.CREDENTIALS, StorageRefusedError(text))
+    if isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError | boto.CredentialRetrievalError):
+        text = (
+            f"no credentials for {where}: give the storage a secret or an identity, or set AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY"
+        )
+        return Failure(Consequence.CREDENTIALS, StorageRefusedError(text))
+    if isinstance(error, boto.ParamValidationError):
+        text = f"{operation} to {where} is not a legal request: check the storage's bucket and prefix"
+        return Failure(Consequence.REFUSED, StorageRefusedError(text))
+    if isinstance(error, boto.SSLError):
+        text = f"the certificate at {place} is not trusted: add its authority as ca.crt to the storage's secret"
+        return Failure(Consequence.UNTRUSTED, StorageError(text))
+    if isinstance(error, ResponseParserError):
+        # The page of a proxy in between. NB: it is no BotoCoreError.
+        text = f"{place} answered {operation} with something that is not S3: check the storage's endpoint"
+        return Failure(Consequence.RETRY, StorageError(text))
+    if isinstance(error, boto.BotoCoreError | OSError):
+        text = f"{place} cannot be reached ({type(error).__name__}): check the storage's endpoint and the network"
+        return Failure(Consequence.RETRY, StorageError(text))
+    raise error
+
+
+def _without_user(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"

@@ -1,0 +1,225 @@
+"""Who is in the room and what they publish: signalling messages folded into a state, each step yielding events.
+
+Pure: `fold(roster, message) -> (roster, events)`. Every text in a message comes from people we do not know, so ids and
+names are cut to the lengths that journal and manifest allow; over-long ids keep a digest, so that two never become one.
+A rejoin folds its JoinResponse over the state of before: only what differs becomes an event.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Final
+
+from livekit.protocol import models, rtc
+
+from isotrack_api.base import MediaKind, TrackSource
+from isotrack_recorder.sources.base import (
+    Event,
+    ParticipantLeft,
+    ParticipantSeen,
+    TrackEnded,
+    TrackMuted,
+    TrackRefused,
+    TrackSeen,
+)
+
+MAX_USER_ID: Final = 256
+MAX_PEER_ID: Final = 128
+MAX_TRACK_ID: Final = 128
+MAX_NAME: Final = 256
+MAX_PARTICIPANTS: Final = 5000
+MAX_TRACKS: Final = 100
+"""Per participant."""
+
+_NOT_HUMAN: Final = frozenset((models.ParticipantInfo.EGRESS, models.ParticipantInfo.AGENT))
+_SOURCES: Final = MappingProxyType(
+    {
+        models.TrackSource.CAMERA: TrackSource.CAMERA,
+        models.TrackSource.MICROPHONE: TrackSource.MICROPHONE,
+        models.TrackSource.SCREEN_SHARE: TrackSource.SCREENSHARE,
+        models.TrackSource.SCREEN_SHARE_AUDIO: TrackSource.SCREENSHARE_AUDIO,
+    }
+)
+_KIND_OF_SOURCE: Final = MappingProxyType(
+    {
+        TrackSource.CAMERA: MediaKind.VIDEO,
+        TrackSource.SCREENSHARE: MediaKind.VIDEO,
+        TrackSource.MICROPHONE: MediaKind.AUDIO,
+        TrackSource.SCREENSHARE_AUDIO: MediaKind.AUDIO,
+    }
+)
+_BY_KIND: Final = MappingProxyType({MediaKind.AUDIO: TrackSource.MICROPHONE, MediaKind.VIDEO: TrackSource.CAMERA})
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """One participant session and its tracks (track id → muted)."""
+
+    seen: ParticipantSeen
+    version: int
+    tracks: Mapping[str, bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Roster:
+    """Everybody but ourselves, by session id."""
+
+    peers: Mapping[str, Peer] = field(default_factory=dict)
+    own_id: str = ""
+    """Our own session id, which updates mention as well."""
+
+    @property
+    def humans(self) -> int:
+        """People in the room."""
+        return sum(peer.seen.human for peer in self.peers.values())
+
+    @property
+    def user_ids(self) -> frozenset[str]:
+        """Of people in the room."""
+        return frozenset(peer.seen.user_id for peer in self.peers.values() if peer.seen.human)
+
+    def owner_of(self, track_id: str) -> str | None:
+        """Session that publishes a track."""
+        return next((peer_id for peer_id, peer in self.peers.items() if track_id in peer.tracks), None)
+
+
+def fold(roster: Roster, message: rtc.SignalResponse) -> tuple[Roster, tuple[Event, ...]]:
+    """Take one message into account. Messages that say nothing of the room's people change nothing."""
+    kind = message.WhichOneof("message")
+    if kind == "join":
+        return _fold_join(roster, message.join)
+    if kind == "update":
+        return _fold_update(roster, message.update.participants)
+    if kind == "mute":
+        return _fold_mute(roster, message.mute)
+    if kind == "subscription_response":
+        return roster, _refusal(message.subscription_response)
+    return roster, ()
+
+
+def people_in(join: rtc.JoinResponse) -> frozenset[str]:
+    """User ids of the people whom we met on joining."""
+    return fold(Roster(), rtc.SignalResponse(join=join))[0].user_ids
+
+
+def _fold_join(roster: Roster, join: rtc.JoinResponse) -> tuple[Roster, tuple[Event, ...]]:
+    # NB: versions restart with the server's memory of a participant, so a join beats everything known before.
+    known = {peer_id: replace(peer, version=-1) for peer_id, peer in roster.peers.items()}
+    roster = Roster(known, own_id=_bounded(join.participant.sid, MAX_PEER_ID))
+    present = {_bounded(info.sid, MAX_PEER_ID) for info in join.other_participants}
+    events: list[Event] = []
+    for peer_id in [peer_id for peer_id in roster.peers if peer_id not in present]:
+        roster, gone = _remove(roster, peer_id, "left while we were disconnected")
+        events += gone
+    roster, changes = _fold_update(roster, join.other_participants)
+    return roster, (*events, *changes)
+
+
+def _fold_update(roster: Roster, infos: Iterable[models.ParticipantInfo]) -> tuple[Roster, tuple[Event, ...]]:
+    events: list[Event] = []
+    for info in infos:
+        peer_id = _bounded(info.sid, MAX_PEER_ID)
+        if not peer_id or not info.identity or peer_id == roster.own_id:
+            continue
+        if info.state == models.ParticipantInfo.DISCONNECTED:
+            roster, changes = _remove(roster, peer_id, reason_name(info.disconnect_reason))
+        else:
+            roster, changes = _upsert(roster, peer_id, info)
+        events += changes
+    return roster, tuple(events)
+
+
+def _upsert(roster: Roster, peer_id: str, info: models.ParticipantInfo) -> tuple[Roster, list[Event]]:
+    """Add or update one participant that is present."""
+    events: list[Event] = []
+    peer = roster.peers.get(peer_id)
+    if peer is None:
+        if len(roster.peers) >= MAX_PARTICIPANTS or _is_recorder(info):
+            return roster, events
+        peer = Peer(_seen(peer_id, info), version=-1)
+        events.append(peer.seen)
+    elif info.version < peer.version:
+        return roster, events  # overtaken on its way
+    tracks: dict[str, bool] = {}
+    for track in info.tracks[:MAX_TRACKS]:
+        track_id = _bounded(track.sid, MAX_TRACK_ID)
+        kind = _kind(track)
+        if not track_id or kind is None:
+            continue
+        tracks[track_id] = track.muted
+        if track_id not in peer.tracks:
+            events.append(_track_seen(track_id, peer_id, kind, track))
+        elif peer.tracks[track_id] != track.muted:
+            events.append(TrackMuted(track_id, track.muted))
+    ended = [track_id for track_id in peer.tracks if track_id not in tracks]
+    events += (TrackEnded(track_id, "unpublished") for track_id in ended)
+    peer = Peer(peer.seen, info.version, tracks)
+    return replace(roster, peers={**roster.peers, peer_id: peer}), events
+
+
+def _remove(roster: Roster, peer_id: str, reason: str) -> tuple[Roster, list[Event]]:
+    peer = roster.peers.get(peer_id)
+    if peer is None:
+        return roster, []
+    peers = {other: kept for other, kept in roster.peers.items() if other != peer_id}
+    ended: list[Event] = [TrackEnded(track_id, "left") for track_id in peer.tracks]
+    return replace(roster, peers=peers), [*ended, ParticipantLeft(peer_id, reason)]
+
+
+def _fold_mute(roster: Roster, mute: rtc.MuteTrackRequest) -> tuple[Roster, tuple[Event, ...]]:
+    track_id = _bounded(mute.sid, MAX_TRACK_ID)
+    peer_id = roster.owner_of(track_id)
+    if peer_id is None or roster.peers[peer_id].tracks[track_id] == mute.muted:
+        return roster, ()
+    peer = roster.peers[peer_id]
+    peer = replace(peer, tracks={**peer.tracks, track_id: mute.muted})
+    return replace(roster, peers={**roster.peers, peer_id: peer}), (TrackMuted(track_id, mute.muted),)
+
+
+def _refusal(response: rtc.SubscriptionResponse) -> tuple[Event, ...]:
+    track_id = _bounded(response.track_sid, MAX_TRACK_ID)
+    if response.err == models.SubscriptionError.SE_CODEC_UNSUPPORTED:
+        return (TrackRefused(track_id, "CodecUnsupported", "the SFU has no codec in common with us"),)
+    if response.err == models.SubscriptionError.SE_TRACK_NOTFOUND:
+        return (TrackRefused(track_id, "SubscriptionRefused", "the SFU does not find the track"),)
+    return ()
+
+
+def _seen(peer_id: str, info: models.ParticipantInfo) -> ParticipantSeen:
+    human = info.kind not in _NOT_HUMAN and not info.permission.hidden and not info.permission.agent
+    return ParticipantSeen(peer_id, _bounded(info.identity, MAX_USER_ID), info.name[:MAX_NAME], human)
+
+
+def _is_recorder(info: models.ParticipantInfo) -> bool:
+    """Other recorders are nobody: they publish nothing and may be hidden from people."""
+    return info.kind == models.ParticipantInfo.EGRESS or info.permission.recorder
+
+
+def _track_seen(track_id: str, peer_id: str, kind: MediaKind, track: models.TrackInfo) -> TrackSeen:
+    source = _SOURCES.get(track.source)
+    if source is None or _KIND_OF_SOURCE[source] != kind:
+        source = _BY_KIND[kind]  # unknown sources count by kind
+    encrypted = track.encryption != models.Encryption.NONE
+    return TrackSeen(track_id, peer_id, source, kind, track.mime_type.lower()[:64], encrypted, track.muted)
+
+
+def _kind(track: models.TrackInfo) -> MediaKind | None:
+    if track.type == models.TrackType.AUDIO:
+        return MediaKind.AUDIO
+    return MediaKind.VIDEO if track.type == models.TrackType.VIDEO else None
+
+
+def reason_name(reason: int) -> str:
+    """LiveKit's own word for a DisconnectReason; newer servers may know more of them than we."""
+    known = models.DisconnectReason.DESCRIPTOR.values_by_number.get(reason)
+    return known.name if known else f"REASON_{reason}"
+
+
+def _bounded(text: str, limit: int) -> str:
+    """Cut an id to `limit` characters so that different ids stay different."""
+    if len(text) <= limit:
+        return text
+    return f"{text[: limit - 17]}~{hashlib.sha256(text.encode()).hexdigest()[:16]}"

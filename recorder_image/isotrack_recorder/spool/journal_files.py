@@ -1,0 +1,139 @@
+"""Files of one incarnation's journal: segments, and what is left of those that were given back.
+
+    journal.past                 lines of given-back segments that still matter, behind a line that names the last of them (`through`)
+    journal.ndjson               segment 1
+    journal.000002.ndjson …      the writer begins the next one where the last was full
+
+Read as one stream: the past, then the segments behind it. A JournalReader follows it while it grows and never reads a torn last
+line; it is read again when it is whole.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from .journal import MAX_LINE_BYTES, decode_line
+
+PAST_NAME: Final = "journal.past"
+THROUGH_EVENT: Final = "past"
+"""First line of the past. No fact about the call."""
+_NAME: Final = re.compile(r"journal(?:\.([0-9]{6}))?\.ndjson")
+_TRIES: Final = 3
+
+
+def journal_path(folder: Path, number: int) -> Path:
+    """One segment of the journal in an incarnation's folder."""
+    return folder / ("journal.ndjson" if number == 1 else f"journal.{number:06}.ndjson")
+
+
+def journal_numbers(folder: Path) -> list[int]:
+    """Segments of the journal that are there, ascending."""
+    found = (_NAME.fullmatch(path.name) for path in folder.glob("journal*.ndjson"))
+    return sorted(int(match[1] or 1) for match in found if match)
+
+
+class JournalReader:
+    """One journal, read once from its beginning on."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.number = 0
+        """Segment that is read now: those before it were read whole. 0 before the first."""
+        self._offset = 0
+        self.damaged = False
+        """A line is wrong: nothing behind it is believed."""
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """Segment and offset behind the event that came last."""
+        return self.number, self._offset
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """What is new, in order.
+
+        Raises:
+            OSError: a file cannot be read.
+        """
+        if self.number == 0:
+            yield from self._past()
+        while self.number and not self.damaged:
+            # NB: looked for before this one is read: where the next one exists, nothing more is appended to this one.
+            goes_on = journal_path(self._folder, self.number + 1).exists()
+            whole = yield from self._segment()
+            if not whole or not goes_on:
+                return
+            self.number, self._offset = self.number + 1, 0
+
+    def _past(self) -> Iterator[dict[str, Any]]:
+        """Find the beginning; nothing happens while there is none."""
+        for _ in range(_TRIES):
+            past = _open(self._folder / PAST_NAME)
+            try:
+                first = 1 + (_through(past) if past is not None else 0)
+                # NB: another past may have taken the place of the one that was opened, and this segment with it.
+                if not journal_path(self._folder, first).exists():
+                    continue
+                if past is not None:
+                    yield from _whole_lines(past)
+                self.number = first
+                return
+            finally:
+                if past is not None:
+                    past.close()
+
+    def _segment(self) -> Generator[dict[str, Any], None, bool]:
+        """Lines of the present segment; returns whether it was read up to its end."""
+        file = _open(journal_path(self._folder, self.number))
+        if file is None:
+            return False
+        with file:
+            file.seek(self._offset)
+            while line := file.readline(MAX_LINE_BYTES + 2):
+                event = decode_line(line[:-1]) if line.endswith(b"\n") else None
+                if event is None:
+                    self.damaged = line.endswith(b"\n") or len(line) > MAX_LINE_BYTES
+                    return False
+                self._offset += len(line)
+                yield event
+        return True
+
+
+def read_lines(folder: Path, through: int) -> Iterator[bytes]:
+    """Lines of the past and of all segments up to number `through`, as they are.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    past = _open(folder / PAST_NAME)
+    first = 1
+    if past is not None:
+        with past:
+            first = 1 + _through(past)
+            yield from past
+    for number in range(first, through + 1):
+        with journal_path(folder, number).open("rb") as file:
+            yield from file
+
+
+def _through(past: BinaryIO) -> int:
+    event = decode_line(past.readline(MAX_LINE_BYTES + 2)[:-1])
+    through = event.get("through") if event is not None else None
+    return through if isinstance(through, int) and 0 < through < 1_000_000 else 0
+
+
+def _whole_lines(file: BinaryIO) -> Iterator[dict[str, Any]]:
+    while line := file.readline(MAX_LINE_BYTES + 2):
+        event = decode_line(line[:-1]) if line.endswith(b"\n") else None
+        if event is None:
+            return
+        yield event
+
+
+def _open(path: Path) -> BinaryIO | None:
+    try:
+        return path.open("rb")
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,118 @@
+"""What RTCP sender reports say of a log: how long its frames travel, by the sender's clock (RFC 3550 section 6.4.1).
+
+A report pairs the sender's wall clock (NTP) with ticks of the same instant; the frames around it pair ticks with arrivals.
+Together: transit = arrival - NTP, which holds the error of the sender's clock (perhaps hours) and the way. Two logs of one
+sender share the error, so the difference of their transits is the difference of their ways.
+
+A single report is off by tens of milliseconds, frames are held up by bursts, and ticks that count samples stand still with an
+overloaded sender. So each report gives bounds: seen against the fastest frames of some seconds (too short, if ticks stood still
+meanwhile) and against the slowest second beside it (too long, if that was held up). The transit is what most bounds agree on.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from statistics import median_low
+from typing import Final, NamedTuple
+
+from .index import Bucket, Start
+from .placement import SECOND
+
+_NOISE_NS: Final = 15_000_000
+_NEAR_NS: Final = 60_000_000
+"""Lower bounds this close to what most agree on differ by noise: their middle is taken."""
+
+
+_AHEAD_OF_FRAMES_MS: Final = 60
+_PLAUSIBLE_NS: Final = 150_000_000
+_MAX_EXCESS_NS: Final = SECOND
+"""No way is longer than another one of the same sender by more: then their reports are not of one clock."""
+
+
+class Report(NamedTuple):
+    """One sender report as the journal holds it."""
+
+    arrival_ns: int
+    ntp: int
+    """64-bit NTP time: seconds and 2**-32 s."""
+    ticks: int
+
+
+class Bounds(NamedTuple):
+    """Between what a log's transit lies, in nanoseconds, by one report."""
+
+    low: int
+    high: int
+
+
+class Transit(NamedTuple):
+    """Smallest arrival minus NTP of a log, and how many reports agree on it."""
+
+    ns: int
+    reports: int
+
+
+def ntp_ns(ntp: int) -> int:
+    """64-bit NTP time in nanoseconds."""
+    return ntp * SECOND >> 32
+
+
+def residual(report: Report, clock_rate: int) -> int:
+    """NTP minus nominal ticks, in nanoseconds: constant while the sender and its clocks run on."""
+    return ntp_ns(report.ntp) - report.ticks * SECOND // clock_rate
+
+
+def confirmed(reports: Sequence[Report], buckets: Sequence[Bucket], clock_rate: int) -> list[Report]:
+    """Keep the reports that frames bear out; `arrival_ns` becomes the moment at which they did.
+
+    Left out: what an SFU passed on again for want of a newer report, and ticks that a sender made up from the time that
+    passed while it stood still (the next frames carry smaller ones).
+    """
+    arrivals = [bucket.arrival_ns for bucket in buckets]
+    kept: list[Report] = []
+    last: tuple[int, int] | None = None
+    for report in reports:
+        if (report.ntp, report.ticks) == last or not report.ntp >> 32:
+            continue
+        last = (report.ntp, report.ticks)
+        at = bisect_right(arrivals, report.arrival_ns)
+        if 0 < at < len(buckets) and buckets[at].start in (Start.ON, Start.AFTER_STALL):
+            if report.ticks - buckets[at].ticks > clock_rate * _AHEAD_OF_FRAMES_MS // 1000:
+                continue
+            report = report._replace(arrival_ns=buckets[at].arrival_ns)
+        if at:
+            kept.append(report)
+    return kept
+
+
+def transit(bounds: Sequence[Bounds]) -> Transit | None:
+    """What most bounds agree on; None without any."""
+    if not bounds:
+        return None
+    # The point inside most bounds is the lower end of one of them; of equal ones the longest transit: it held up no frame.
+    begins, ends = sorted(low - _NOISE_NS for low, _ in bounds), sorted(high + _NOISE_NS for _, high in bounds)
+    agreed = max(
+        (bisect_right(begins, point) - bisect_left(ends, point), point) for point in {low for low, _ in bounds}
+    )[1]
+    near = [low for low, _ in bounds if abs(low - agreed) <= _NEAR_NS]
+    return Transit(median_low(near), len(near))
+
+
+def excesses(transits: Sequence[Transit | None]) -> list[int | None]:
+    """How much longer than the shortest way of a session each log's way is; None where reports cannot tell.
+
+    What one report says counts only if it fits what several say of other logs.
+    """
+    sure = [transit.ns for transit in transits if transit is not None and transit.reports > 1]
+    if sure:
+        shortest = min(sure)
+        transits = [
+            transit
+            if transit is not None and (transit.reports > 1 or abs(transit.ns - shortest) <= _PLAUSIBLE_NS)
+            else None
+            for transit in transits
+        ]
+    known = [transit.ns for transit in transits if transit is not None]
+    found = [None if transit is None else transit.ns - min(known) for transit in transits]
+    return [None if excess is None or excess > _MAX_EXCESS_NS else excess for excess in found]

@@ -1,0 +1,243 @@
+"""Hold what was found in a file against what the manifest says of it. Pure.
+
+What must agree exactly, does: numbers of frames, sizes, digests, where pictures begin. Frames of sound are counted by their bytes:
+a file holds what was received, untouched, and packets of silence whose size is known. What the sender did is no fault of
+the file: a picture that does not decode where the manifest says that pictures are `Damaged`, or lost, is as declared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from isotrack_api.base import MediaKind
+from isotrack_api.manifest import Gap, Manifest, ManifestFile, ManifestTrack
+from isotrack_recorder.checksums import FileDigest
+from isotrack_recorder.finalise.gaps import LOSSES
+from isotrack_recorder.finalise.manifest import lost_ms
+from isotrack_recorder.finalise.summary import summarise
+
+from .seen import Hole, Seen, SeenError, SeenStream
+
+START_MS: Final = 0.5
+DURATION_MS: Final = 1.5
+"""Container and manifest: both are whole milliseconds."""
+SOUND_MS: Final = 20.0
+"""Decoded sound and Duration."""
+PLACE_MS: Final = 5.0
+"""First picture and manifest."""
+SOUND_PLACE_MS: Final = 25.0
+"""First sound and manifest: it is written to the next free place, at most a packet away."""
+UNDECLARED_MS: Final = 200.0
+"""Of a gap may lie outside of what is declared: the picture before it stands for a while."""
+SILENCE_MS: Final = 50.0
+"""Put in and not declared: each gap is rounded to whole milliseconds."""
+MAX_PROBLEMS: Final = 20
+_OPUS_SILENCE_BYTES: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class TrackVerdict:
+    """One track."""
+
+    codec: str
+    expected: int
+    """Frames, as the manifest says."""
+    present: int
+    gaps_declared: int
+    gaps_seen: int
+    """Pictures: pauses of 2 s and more. Sound: silence of 100 ms and more."""
+
+    @property
+    def percent(self) -> float:
+        """Of the expected frames."""
+        return 100.0 * self.present / self.expected if self.expected else 100.0
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One file."""
+
+    name: str
+    problems: tuple[str, ...]
+    tracks: tuple[TrackVerdict, ...] = ()
+    bytes: int = 0
+    duration_ms: int = 0
+    decoded_ms: float | None = None
+    """Decoded sound; None without sound."""
+    lost_ms: int = 0
+    drift_ppm: float | None = None
+    offset_ms: float | None = None
+    """Start of pictures minus start of sound, as found; None where the file has one of them only."""
+    declared_offset_ms: int | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Nothing contradicts the manifest."""
+        return not self.problems
+
+
+def judge_missing(file: ManifestFile, why: str) -> Verdict:
+    """A file that could not be looked at."""
+    return Verdict(file.name, (why,), bytes=file.bytes, duration_ms=file.duration_ms)
+
+
+def judge_manifest(manifest: Manifest) -> tuple[str, ...]:
+    """What the manifest contradicts itself in."""
+    lost = lost_ms(manifest.files)
+    problems = []
+    if lost != manifest.lost_ms:
+        problems.append(f"the manifest says {manifest.lost_ms} ms lost, its gaps come to {lost} ms")
+    if len({file.name for file in manifest.files}) != len(manifest.files):
+        problems.append("two files of the manifest share a name")
+    return tuple(problems)
+
+
+def judge(file: ManifestFile, size: int, digest: FileDigest, seen: Seen) -> Verdict:
+    """Judge one file; `size` and `digest` are those of the bytes that `seen` was found in."""
+    pairs = list(zip(file.tracks, seen.streams))
+    problems = [*_whole(file, size, digest, seen)]
+    for track, stream in pairs:
+        problems += (f"{track.source}: {text}" for text in _track(file, track, stream))
+    sound = next(((t, s) for t, s in pairs if s.kind is MediaKind.AUDIO), None)
+    film = next(((t, s) for t, s in pairs if s.kind is MediaKind.VIDEO), None)
+    if sound is not None and abs(sound[1].decoded_ms - sound[0].overlap_ms - seen.duration_ms) > SOUND_MS:
+        overlap = f" and {sound[0].overlap_ms} ms overlap" if sound[0].overlap_ms else ""
+        problems.append(
+            f"{sound[1].decoded_ms:.0f} ms of sound decode, the file's duration is {seen.duration_ms:.0f} ms{overlap}"
+        )
+    offset = declared = None
+    if sound is not None and film is not None:
+        declared = film[0].start_ms - sound[0].start_ms
+        if sound[1].first_sound_ms is not None:
+            offset = film[1].first_ms - sound[1].first_sound_ms
+    more = [f"and {len(problems) - MAX_PROBLEMS} more"] if len(problems) > MAX_PROBLEMS else []
+    return Verdict(
+        name=file.name,
+        problems=tuple(problems[:MAX_PROBLEMS] + more),
+        tracks=tuple(_numbers(track, stream) for track, stream in pairs),
+        bytes=size,
+        duration_ms=file.duration_ms,
+        decoded_ms=sound[1].decoded_ms if sound else None,
+        lost_ms=lost_ms([file]),
+        drift_ppm=next((track.drift_ppm for track in file.tracks if track.drift_ppm is not None), None),
+        offset_ms=offset,
+        declared_offset_ms=declared,
+    )
+
+
+def _wrong_sums(file: ManifestFile, found: FileDigest) -> list[str]:
+    """Names of the checksums that the manifest states and the bytes do not have."""
+    stated = (
+        ("sha256", file.sha256, found.sha256),
+        ("partsSha256", file.parts_sha256, found.parts_sha256),
+        ("crc32", file.crc32, f"{found.crc32:08x}"),
+    )
+    return [name for name, wanted, is_ in stated if wanted is not None and wanted != is_]
+
+
+def _whole(file: ManifestFile, size: int, digest: FileDigest, seen: Seen) -> Iterator[str]:
+    """What concerns the file and no track."""
+    if file.summary and file.summary != summarise(file):
+        yield "the summary in the manifest is not what its tracks say"
+    if size != file.bytes:
+        yield f"the file has {size} bytes, the manifest says {file.bytes}"
+    elif wrong := _wrong_sums(file, digest):
+        yield f"{' and '.join(wrong)} {'differs' if len(wrong) == 1 else 'differ'} from the manifest: the file was changed"
+    if seen.problem:
+        yield seen.problem
+        return
+    if abs(seen.start_ms) > START_MS:
+        yield f"the file starts at {seen.start_ms:.1f} ms instead of 0"
+    if abs(seen.duration_ms - file.duration_ms) > DURATION_MS:
+        yield f"the file's duration is {seen.duration_ms:.0f} ms, the manifest says {file.duration_ms} ms"
+    wanted, found = ([(t.kind, t.codec) for t in file.tracks], [(s.kind, s.codec) for s in seen.streams])
+    if wanted != found:
+        yield f"the file holds {_kinds(found)}, the manifest says {_kinds(wanted)}"
+
+
+def _kinds(tracks: Sequence[tuple[MediaKind, str]]) -> str:
+    return " + ".join(codec for _, codec in tracks) or "nothing"
+
+
+def _track(file: ManifestFile, track: ManifestTrack, stream: SeenStream) -> Iterator[str]:
+    present = _present(track, stream)
+    if present != track.frames:
+        yield f"{present} frames are there, the manifest says {track.frames}"
+    if stream.packets and not stream.decoded:
+        yield "nothing of it decodes"
+    yield from _errors(file, track, stream)
+    if track.kind is MediaKind.VIDEO:
+        yield from _pictures(file, track, stream)
+    else:
+        yield from _sound(file, track, stream)
+
+
+def _present(track: ManifestTrack, stream: SeenStream) -> int:
+    """Received frames in the file: all packets, but for silence that was put in."""
+    filler = stream.bytes - track.media_bytes
+    if track.kind is MediaKind.VIDEO or track.codec != "opus":
+        return stream.packets if track.kind is MediaKind.VIDEO else track.frames
+    return stream.packets - filler // _OPUS_SILENCE_BYTES if filler % _OPUS_SILENCE_BYTES == 0 else stream.packets
+
+
+def _pictures(file: ManifestFile, track: ManifestTrack, stream: SeenStream) -> Iterator[str]:
+    if stream.packets and not stream.first_key:
+        yield "does not begin with a key frame"
+    declared = track.start_ms - file.start_offset_ms
+    if stream.packets and abs(stream.first_ms - declared) > PLACE_MS:
+        yield f"begins at {stream.first_ms:.0f} ms of the file, the manifest says {declared} ms"
+    for hole in stream.holes:
+        open_ms = _uncovered(hole, track.gaps, file.start_offset_ms)
+        if open_ms > UNDECLARED_MS:
+            yield f"undeclared gap: {open_ms / 1000:.2f} s at {hole.start_ms / 1000:.2f} s of the file"
+
+
+def _sound(file: ManifestFile, track: ManifestTrack, stream: SeenStream) -> Iterator[str]:
+    for hole in stream.holes:
+        yield f"undeclared gap: nothing for {hole.end_ms - hole.start_ms:.0f} ms at {hole.start_ms / 1000:.2f} s of the file"
+    if track.codec != "opus" and stream.bytes < track.media_bytes:
+        yield f"{stream.bytes} bytes are there, the manifest says {track.media_bytes}"
+    if stream.silence_ms < track.silence_ms - SOUND_MS:
+        yield f"{stream.silence_ms:.0f} ms of silence are there, the manifest says {track.silence_ms} ms"
+    declared = sum(gap.duration_ms for gap in track.gaps)
+    if track.silence_ms - declared > max(SILENCE_MS, 0.02 * track.silence_ms):
+        yield f"undeclared gap: {track.silence_ms} ms of silence were put in, gaps of {declared} ms are declared"
+    start = track.start_ms - file.start_offset_ms
+    if stream.first_sound_ms is not None and stream.first_sound_ms < start - SOUND_PLACE_MS:
+        yield f"begins at {stream.first_sound_ms:.0f} ms of the file, the manifest says {start} ms"
+
+
+def _errors(file: ManifestFile, track: ManifestTrack, stream: SeenStream) -> Iterator[str]:
+    open_errors = [error for error in stream.errors if not _excused(error, track, file.start_offset_ms)]
+    for error in open_errors[:3]:
+        yield f"does not decode at {error.at_ms / 1000:.2f} s of the file: {error.text}"
+    if len(open_errors) > 3:
+        yield f"does not decode at {len(open_errors) - 3} more places"
+
+
+def _excused(error: SeenError, track: ManifestTrack, offset_ms: int) -> bool:
+    """Whether it lies where pictures are declared damaged or lost."""
+    return track.kind is MediaKind.VIDEO and any(
+        gap.start_ms - offset_ms <= error.at_ms + UNDECLARED_MS
+        and gap.start_ms + gap.duration_ms - offset_ms >= error.at_ms - UNDECLARED_MS
+        for gap in track.gaps
+        if gap.reason in LOSSES
+    )
+
+
+def _uncovered(hole: Hole, gaps: Sequence[Gap], offset_ms: int) -> float:
+    """How much of a hole no declared gap covers. Gaps come in order and do not overlap."""
+    covered, reached = 0.0, hole.start_ms
+    for gap in gaps:
+        start, end = gap.start_ms - offset_ms, gap.start_ms + gap.duration_ms - offset_ms
+        low, high = max(float(start), reached), min(float(end), hole.end_ms)
+        if high > low:
+            covered, reached = covered + high - low, high
+    return hole.end_ms - hole.start_ms - covered
+
+
+def _numbers(track: ManifestTrack, stream: SeenStream) -> TrackVerdict:
+    seen = len(stream.holes) if track.kind is MediaKind.VIDEO else stream.silences
+    return TrackVerdict(track.codec, track.frames, _present(track, stream), len(track.gaps), seen)

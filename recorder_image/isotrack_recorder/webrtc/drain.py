@@ -1,0 +1,190 @@
+"""Read a UDP socket whole batches at a time, decrypt RTP in place, sort the rest (RFC 7983 section 7).
+
+A Drain has its own descriptor of the socket and its own memory (webrtc.batch); both live until `close`. libsrtp is
+called through pylibsrtp's binding, without the copies of its public calls: packets are decrypted where the kernel put
+them, and the receiver must take what it keeps. Reading never waits.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Protocol
+
+from pylibsrtp import Error as SrtpError
+from pylibsrtp import Session
+from pylibsrtp._binding import ffi, lib
+
+from isotrack_recorder.rtp.packet import HEADER, Buffer, Header
+from isotrack_recorder.webrtc.batch import SLOT_BYTES, SLOTS, Batch
+from isotrack_recorder.webrtc.pump import MAX_READ_PACKETS
+
+MAX_BATCHES: Final = MAX_READ_PACKETS // SLOTS
+MIN_RTP_BYTES: Final = 12
+_SLOT_HEADER: Final = struct.Struct(f"{HEADER.format}{SLOT_BYTES - HEADER.size}x")
+"""Reads the RTP header of one slot and passes over the rest of it."""
+
+
+class PacketReceiver(Protocol):
+    """Where decrypted packets go: rtp.plane.Plane."""
+
+    def rtp(self, data: Buffer, start: int, end: int, arrival_ns: int) -> None:
+        """One RTP packet, `data[start:end]`, of at least 12 bytes. `data` is not kept."""
+
+    def batch(
+        self,
+        data: Buffer,
+        starts: Iterable[int],
+        ends: Iterable[int],
+        arrivals: Iterable[int],
+        headers: Iterable[Header],
+    ) -> None:
+        """Many of them, with their headers read."""
+
+    def rtcp(self, data: bytes, arrival_ns: int) -> None:
+        """One RTCP datagram."""
+
+    def refused(self) -> None:
+        """A packet failed authentication."""
+
+    def tick(self, now_ns: int, send: Callable[[bytes], None]) -> int:
+        """Time has passed; `send` takes RTCP. Returns how many nanoseconds reading may pause; see rtp.plane.Plane.tick."""
+        ...
+
+
+class Drain:
+    """Reads one UDP socket in batches, decrypts RTP in place, sorts the rest (RFC 7983 section 7)."""
+
+    __slots__ = (
+        "_batch",
+        "_context",
+        "_last_ns",
+        "_length",
+        "_other",
+        "_pointers",
+        "_reading",
+        "_receiver",
+        "_session",
+        "_socket",
+        "_view",
+    )
+
+    def __init__(
+        self,
+        sock: Any,
+        session: Session,
+        receiver: PacketReceiver,
+        other: Callable[[bytes, tuple[str, int]], None],
+    ) -> None:
+        """`session` decrypts; `other` takes what is neither RTP nor RTCP. The socket is duplicated.
+
+        Raises:
+            OSError: The system gives no receive timestamps.
+        """
+        self._socket = socket.socket(fileno=os.dup(sock.fileno()))
+        self._socket.setblocking(False)
+        try:
+            self._batch = Batch(self._socket)
+        except OSError:
+            self._socket.close()
+            raise
+        self._receiver = receiver
+        self._other = other
+        self._session = session
+        self._context = session._srtp[0]
+        self._view = memoryview(self._batch.data)
+        base = ffi.from_buffer("unsigned char[]", self._batch.data)
+        self._pointers = [base + slot * SLOT_BYTES for slot in range(SLOTS)]
+        self._pointers.append(base)  # NB: only the base keeps the memory
+        self._length = ffi.new("int *")
+        self._last_ns = time.monotonic_ns()
+        self._reading = False
+
+    def fileno(self) -> int:
+        """Of our own descriptor."""
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """Close our descriptor."""
+        self._socket.close()
+
+    def read(self) -> tuple[int, int]:
+        """Read and hand on what is there; returns datagrams and nanoseconds since the read before."""
+        batch = self._batch
+        total = 0
+        if self._reading:  # a sink asked for it amid a batch, which lies in the memory that a new one would take
+            return 0, 0
+        self._reading = True
+        try:
+            for _ in range(MAX_BATCHES):
+                count = batch.receive()
+                total += count
+                if count:
+                    self._sort(count)
+                if count < SLOTS:
+                    break
+        finally:
+            self._reading = False
+        now_ns = time.monotonic_ns()
+        since_ns, self._last_ns = now_ns - self._last_ns, now_ns
+        return total, since_ns
+
+    def _sort(self, count: int) -> None:
+        """Decrypt and hand on what was received, in its order: RTP in runs, as long as nothing else lies between."""
+        batch = self._batch
+        unprotect, context, box = lib.srtp_unprotect, self._context, self._length
+        firsts, seconds = batch.data[: count * SLOT_BYTES : SLOT_BYTES], batch.data[1 : count * SLOT_BYTES : SLOT_BYTES]
+        begin = slot = start = 0
+        ends: list[int] = []
+        for first, second, length, pointer in zip(firsts, seconds, batch.lengths, self._pointers):
+            # RFC 7983 section 7: RTP and RTCP begin with 128 to 191
+            rtp = length >= MIN_RTP_BYTES and first & 0xC0 == 0x80 and not 191 < second < 224
+            if rtp:
+                box[0] = length
+                if not unprotect(context, pointer, box) and (length := box[0]) >= MIN_RTP_BYTES:
+                    ends.append(start + length)
+                    slot += 1
+                    start += SLOT_BYTES
+                    continue
+            self._hand_on(begin, ends)
+            ends = []
+            if rtp:
+                self._receiver.refused()
+            elif length >= MIN_RTP_BYTES:
+                self._other_datagram(slot, length)
+            slot += 1
+            start += SLOT_BYTES
+            begin = slot
+        self._hand_on(begin, ends)
+
+    def _hand_on(self, slot: int, ends: list[int]) -> None:
+        """Give decrypted packets that begin at `slot` to the receiver."""
+        if ends:
+            start, stop = slot * SLOT_BYTES, (slot + len(ends)) * SLOT_BYTES
+            self._receiver.batch(
+                self._batch.data,
+                range(start, stop, SLOT_BYTES),
+                ends,
+                self._batch.arrivals[slot:],
+                _SLOT_HEADER.iter_unpack(self._view[start:stop]),
+            )
+
+    def _other_datagram(self, slot: int, length: int) -> None:
+        batch = self._batch
+        start = slot * SLOT_BYTES
+        data = batch.data[start : start + length]
+        if data[0] & 0xC0 == 0x80:
+            self._rtcp(data, batch.arrivals[slot])
+        else:
+            self._other(data, batch.source(slot))
+
+    def _rtcp(self, data: bytes, arrival_ns: int) -> None:
+        try:
+            plain = self._session.unprotect_rtcp(data)
+        except (SrtpError, ValueError):
+            self._receiver.refused()
+            return
+        self._receiver.rtcp(plain, arrival_ns)

@@ -1,0 +1,1 @@
+"""Benchmarks of the recorder: `python -m bench` from `tests/`, or `make bench`."""

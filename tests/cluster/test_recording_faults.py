@@ -1,0 +1,199 @@
+"""Recordings through kills, evictions and deletions: what was captured is kept, somebody goes on, and nothing is left behind.
+
+Bounds are those of the promise, measured by the serial numbers of pictures: captured media that is lost, and the gap until capture
+went on. The slow faults (node, API server) are in `test_cluster_faults.py`.
+"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from isotrack_api.manifest import GapReason, StopReason
+from support.cluster import KubectlError, Object, Tenant, is_true
+from support.fault_cost import Cost, Costs, cost_of, last_sent, missing, sent_by, serials_of
+from support.ledger import Ledger
+from support.people import People, Person, Picture
+from support.pod_processes import first_process, worker
+from support.recording_check import BESIDE_A_CLUSTER, Checked, Recorded, check_recording
+from support.waiting import until
+
+pytestmark = pytest.mark.realtime
+
+FPS = 15
+ALICE = Person(identity="alice", camera=Picture(pre_encoded=True, fps=FPS))
+LOST_SECONDS = 1.0
+"""What a killed recorder may lose of what it had received."""
+GAP_SECONDS = 20.0
+"""From a fault that costs the pod or a container to the first frame after it. It takes 2 to 6 s here; more than this would mean that
+somebody waits for a timeout."""
+BACK_SECONDS = 5.0
+"""The same for a recorder that is back in its place: joined, subscribed, and the first key frame has come. It takes a second; the kubelet
+would let it wait for ten."""
+
+
+def finish(tenant: Tenant, name: str, people: People) -> tuple[Object, Recorded]:
+    """Stop a recording, wait for its end and check its files."""
+    tenant.patch(name, desiredState="Stopped")
+    finished = tenant.wait_finished(name)
+    recorded = check_recording(tenant.download(name), people.cast, Ledger.load(people.ledger), BESIDE_A_CLUSTER)
+    return finished, recorded
+
+
+def covered(files: list[Checked]) -> list[tuple[float, float]]:
+    """Stretches of the call that files hold: (from, to), seconds."""
+    return [(c.file.start_offset_ms / 1000, (c.file.start_offset_ms + c.file.duration_ms) / 1000) for c in files]
+
+
+def the_pod(tenant: Tenant, recording: Object) -> Object:
+    """The pod of a Recording that has one."""
+    (pod,) = tenant.pods(recording)
+    return pod
+
+
+def restarts(tenant: Tenant, recording: Object) -> dict[str, int]:
+    """How often the kubelet has started each container again."""
+    status = the_pod(tenant, recording)["status"]
+    every = [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
+    return {one["name"]: one["restartCount"] for one in every}
+
+
+def test_an_evicted_pod_gets_a_successor_and_one_file_covers_both(tenant: Tenant) -> None:
+    with tenant.people("drain", ALICE) as people:
+        people.join("alice")
+        tenant.record("drain")
+        recording = tenant.wait_capturing("drain")
+        people.play(5)
+        (pod,) = tenant.pods(recording)
+        evict(tenant, pod)
+        tenant.wait(
+            "drain",
+            lambda one: len(one["status"].get("attempts", [])) == 2 and is_true(one, "Capturing"),
+            "the successor captures",
+        )
+        people.play(6)
+        finished, recorded = finish(tenant, "drain", people)
+    status = finished["status"]
+    assert status["phase"] == "Uploaded", status
+    assert [attempt["n"] for attempt in status["attempts"]] == [1, 2]
+    assert status["attempts"][0]["result"] == "Drained"
+    assert [attempt.n for attempt in recorded.manifest.attempts] == [1, 2]
+    assert recorded.manifest.stop_reason is StopReason.REQUESTED
+    (whole,) = recorded.of("alice")
+    assert whole.file.attempt == 2, "one file over both pods"
+    between = [gap for track in whole.file.tracks for gap in track.gaps if gap.reason is GapReason.CRASHED]
+    assert max((gap.duration_ms for gap in between), default=0) < GAP_SECONDS * 1000, (
+        "the call goes on; so must its recording"
+    )
+
+
+def evict(tenant: Tenant, pod: Object) -> None:
+    """Evict a pod as `kubectl drain` does."""
+    name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
+    body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": namespace}}
+    path = f"/api/v1/namespaces/{namespace}/pods/{name}/eviction"
+    tenant.cluster.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(body))
+
+
+def test_a_recorder_that_is_killed_twice_is_back_at_once_both_times(tenant: Tenant, costs: Costs) -> None:
+    """The kubelet would let it wait for ten seconds the second time."""
+    faults = []
+    with tenant.people("kill", ALICE) as people:
+        people.join("alice")
+        tenant.record("kill")
+        recording = tenant.wait_capturing("kill")
+        people.play(4)
+        pod = the_pod(tenant, recording)
+        for _ in range(2):
+            worker(pod["metadata"]["uid"], "capture").kill()
+            faults.append(last_sent(Ledger.load(people.ledger)))
+            people.play(6)
+        finished, recorded = finish(tenant, "kill", people)
+        assert restarts(tenant, recording) == {"recorder": 0, "agent": 0}, "no container was started again"
+    assert finished["status"]["phase"] in ("Uploaded", "PartiallyUploaded"), finished["status"]
+    assert len(finished["status"]["attempts"]) == 1, "the pod stays"
+    sent = sent_by(Ledger.load(people.ledger))
+    found = [cost_of(serials_of(recorded), fault, FPS, sent) for fault in faults]
+    costs.note("recorder process killed", *found)
+    for cost in found:
+        assert cost.lost_seconds <= LOST_SECONDS, "captured media was lost"
+        assert cost.gap_seconds <= BACK_SECONDS
+    assert recorded.manifest.lost_ms > 0, "the loss is declared"
+
+
+def test_a_recorder_container_that_is_killed_is_started_again_in_its_pod(tenant: Tenant, costs: Costs) -> None:
+    """As when it runs out of memory: the kernel then ends the whole container."""
+    with tenant.people("oom", ALICE) as people:
+        people.join("alice")
+        tenant.record("oom")
+        recording = tenant.wait_capturing("oom")
+        people.play(4)
+        pod = the_pod(tenant, recording)
+        first_process(pod["metadata"]["uid"], "capture").kill()
+        fault = last_sent(Ledger.load(people.ledger))
+        until(lambda: restarts(tenant, recording)["recorder"], "the kubelet starts the recorder again", seconds=30)
+        tenant.wait_capturing("oom")
+        people.play(6)
+        finished, recorded = finish(tenant, "oom", people)
+        assert the_pod(tenant, recording)["metadata"]["uid"] == pod["metadata"]["uid"]
+    assert len(finished["status"]["attempts"]) == 1, "the pod stays"
+    cost = cost_of(serials_of(recorded), fault, FPS, sent_by(Ledger.load(people.ledger)))
+    costs.note("recorder container killed", cost)
+    assert cost.lost_seconds <= LOST_SECONDS, "captured media was lost"
+    assert cost.gap_seconds <= GAP_SECONDS
+    assert recorded.manifest.lost_ms > 0, "the loss is declared"
+
+
+def test_an_agent_that_is_killed_begins_again_in_its_pod_and_nothing_is_lost(tenant: Tenant, costs: Costs) -> None:
+    """Its process first, then its container; the recorder captures on, and the spool has it all."""
+    faults = []
+    with tenant.people("agent", ALICE) as people:
+        people.join("alice")
+        tenant.record("agent")
+        recording = tenant.wait_capturing("agent")
+        people.play(3)
+        pod = the_pod(tenant, recording)
+        for find in (worker, first_process):
+            find(pod["metadata"]["uid"], "agent").kill()
+            faults.append(last_sent(Ledger.load(people.ledger)))
+            people.play(3)
+        until(lambda: restarts(tenant, recording)["agent"] == 1, "the kubelet starts the agent again", seconds=30)
+        finished, recorded = finish(tenant, "agent", people)
+        assert the_pod(tenant, recording)["metadata"]["uid"] == pod["metadata"]["uid"]
+    status = finished["status"]
+    assert status["phase"] == "Uploaded", status
+    assert [attempt["result"] for attempt in status["attempts"]] == ["Finished"], "the attempt goes on"
+    serials, sent = serials_of(recorded), sent_by(Ledger.load(people.ledger))
+    found = [cost_of(serials, fault, FPS, sent) for fault in faults]
+    costs.note("agent killed", *found)
+    assert missing(serials, sent) == []
+    assert found == [Cost(0, 0)] * 2
+
+
+def test_a_recording_that_is_deleted_in_mid_call_is_finished_and_leaves_nothing_behind(
+    tenant: Tenant, operator: str
+) -> None:
+    with tenant.people("gone", ALICE) as people:
+        people.join("alice")
+        tenant.record("gone")
+        recording = tenant.wait_capturing("gone")
+        people.play(5)
+        tenant.cluster.kubectl("delete", "recording", "gone", "-n", tenant.namespace, "--wait=true", seconds=120)
+        with pytest.raises(KubectlError, match="NotFound"):
+            tenant.cluster.get("recordings", "gone", tenant.namespace)
+        recorded = check_recording(tenant.download("gone"), people.cast, Ledger.load(people.ledger), BESIDE_A_CLUSTER)
+    assert recorded.manifest.stop_reason is StopReason.DELETED
+    assert recorded.one("alice").media.duration > 4
+    assert missing(serials_of(recorded), sent_by(Ledger.load(people.ledger))) == []
+    until(lambda: not left_of(tenant, recording, operator), "everything of it is gone", seconds=60, interval=0.5)
+    bucket = tenant.cluster.bucket
+    assert bucket.uploads(bucket.folder_of(f"{tenant.namespace}/gone-")) == []
+
+
+def left_of(tenant: Tenant, recording: Object, operator: str) -> list[str]:
+    """What exists of a Recording in the cluster: all kinds that the operator makes, claims included."""
+    selector = f"isotrack.dev/recording-uid={recording['metadata']['uid']}"
+    kinds = "jobs,pods,secrets,serviceaccounts,roles,rolebindings,recordingreports.isotrack.dev"
+    found = [f"{o['kind']} {o['metadata']['name']}" for o in tenant.cluster.list(kinds, tenant.namespace, selector)]
+    return found + [f"Lease {o['metadata']['name']}" for o in tenant.cluster.list("leases", operator, selector)]

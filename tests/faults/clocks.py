@@ -1,0 +1,123 @@
+"""Trials in which somebody sets the wall clock while a call is recorded: by an hour, forwards or backwards, and once more.
+
+The machine's clock stays as it is. The two processes of the pod see another one through libfaketime, which reads from a file by how
+much; monotonic time, which no setting touches, is the real one for them, too. Everybody else (SFU, S3 server, publishers) keeps the
+right time, as when the clock of one node is set.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Final, Self
+
+from isotrack_dev import requirements
+from isotrack_dev.progress import for_terminal
+
+from .evidence import Evidence, Kill
+from .failing import RUNNER
+from .gather import Done, gather
+from .pods import VICTIMS as VICTIM_NAMES
+from .pods import Container, Pod
+from .trial import Place, finish, recorded
+
+HOUR: Final = 3600
+FAR_SECONDS: Final = 1800.0
+"""No process of a trial is silent for so long."""
+VICTIMS: Final = ("", "capture", "agent")
+"""Whom a trial kills after the clock was set, by its seed: what begins anew sees the new time only."""
+
+
+@dataclass(slots=True)
+class WallClock:
+    """The wall clock of a pod: use as a context manager, nothing is left of it afterwards."""
+
+    file: Path
+    pods: list[Pod] = field(default_factory=list)
+    """Who saw it."""
+
+    def __enter__(self) -> Self:
+        self.set(0)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Remove what the library leaves behind where a process is killed."""
+        self.file.unlink()
+        pids = [pid for pod in self.pods for container in (pod.recorder, pod.agent) for pid in container.pids]
+        for pid in pids:
+            for name in (f"faketime_shm_{pid}", f"sem.faketime_sem_{pid}"):
+                Path("/dev/shm", name).unlink(missing_ok=True)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """For processes that are to see it (libfaketime(1))."""
+        library = requirements.find("lib:libfaketime.so.1")
+        assert library is not None, "`ensure` has made sure of it"
+        return {
+            "LD_PRELOAD": str(library),
+            "FAKETIME_TIMESTAMP_FILE": str(self.file),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "NO_FAKE_STAT": "1",
+        }
+
+    def set(self, seconds: int) -> None:
+        """From now on it is so much ahead of the right time."""
+        beside = self.file.with_suffix(".new")
+        beside.write_text(f"{seconds:+d}\n")
+        beside.replace(self.file)
+
+
+def set_clock(place: Place, room: str, seed: int) -> Evidence:
+    """Set the clock twice during the call: by an hour, then to an hour on the other side of the right time."""
+    requirements.ensure(["clock"], for_terminal(), place.folder / "apt.log")
+    chance = random.Random(seed)
+    first = HOUR if seed % 2 else -HOUR
+    victim = VICTIMS[seed // 2 % len(VICTIMS)]
+    kills: list[Kill] = []
+    with (
+        WallClock(place.folder / f"{room}.clock") as clock,
+        Pod(place.folder / room, place.livekit, place.s3, room, more=clock.environment) as pod,
+    ):
+        clock.pods.append(pod)
+        with place.studio.publishing(room) as ledger:
+            for container in (pod.recorder, pod.agent):
+                _start(container)
+            began = recorded(pod)
+            for ahead in (first, -first):
+                time.sleep(chance.uniform(1.5, 3.0))
+                clock.set(ahead)
+                time.sleep(chance.uniform(0.5, 1.5))
+                if victim:
+                    container = pod.recorder if victim == "capture" else pod.agent
+                    kills.append(container.kill())
+                    _start(container)
+                recorded(pod)
+            time.sleep(chance.uniform(0.5, 1.5))
+            ended = time.time()
+            place.end_call(room)
+        finish(pod)
+        faults = {
+            f"a clock that was set, as the {VICTIM_NAMES[container.command]} saw it": steps(
+                _trace(container).read_text()
+            )
+            for container in (pod.recorder, pod.agent)
+        }
+        return gather(place.bucket, Done([pod], ledger, (began, ended), kills, faults))
+
+
+def steps(trace: str) -> int:
+    """How often the wall clock went on or back by far between two lines of a process: so it has seen it set."""
+    told = [float(line.rpartition(" ")[2]) for line in trace.splitlines()]
+    return sum(abs(after - before) > FAR_SECONDS for before, after in pairwise(told))
+
+
+def _start(container: Container) -> None:
+    container.start({"FAULTS_TRACE": str(_trace(container)), "FAULTS_TIMES": "1"}, RUNNER)
+
+
+def _trace(container: Container) -> Path:
+    return container.log.with_name(f"{container.command}.trace")

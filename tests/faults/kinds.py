@@ -1,0 +1,180 @@
+"""The table of what is done to recordings, and what it may cost.
+
+A row says in one sentence what happens (it is printed in docs/reliability.md), its bounds, and how one trial of it is done. A
+new fault is a new row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from .clocks import set_clock
+from .evidence import Evidence
+from .failing import crash_at
+from .finalising import crash_finaliser
+from .operator_evidence import Aftermath
+from .operator_stories import kill_operator_at
+from .people import EVERYBODY, LARGE
+from .plans import random_kills
+from .pod_changes import finish_by_hand, hand_over, replace_lost_pods
+from .sites import parse, parse_all
+from .storage_faults import break_storage, stop_storage
+from .stores import STORES, USUAL
+from .trial import Place, kill_at_random
+from .validate import NOTHING_LOST, Bounds
+
+PROCESS_DEATH: Final = Bounds(lost_seconds=1.0, gap_seconds=30.0)
+"""The promise is the first figure. The second one only tells a slow machine from a recorder that does not come back; what it
+really is stands in the report."""
+
+NODE_DEATH: Final = Bounds(lost_seconds=8.0, gap_seconds=30.0, complete=False)
+"""The checkpoint interval, 5 s, and 3 s."""
+HAND_OVER: Final = Bounds(lost_seconds=0.2, gap_seconds=30.0)
+"""Nothing that was captured; what is on its way through the SFU at that instant has no receiver."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One trial to do; the same job does the same again."""
+
+    kind: str
+    seed: int
+    detail: str = ""
+    """Failpoints, for kinds that have some; see `sites`."""
+    store: str = USUAL
+    """Which S3 server takes the recording."""
+
+    def __str__(self) -> str:
+        where = "" if self.store == USUAL else f"/{self.store}"
+        return f"{self.kind}{where}#{self.seed}" + (f"@{self.detail}" if self.detail else "")
+
+
+def parse_job(text: str) -> Job:
+    """Read what `str` wrote.
+
+    Raises:
+        ValueError: It is none, or of no kind.
+    """
+    head, _, detail = text.partition("@")
+    what, _, seed = head.partition("#")
+    kind, _, store = what.partition("/")
+    if kind not in KINDS:
+        raise ValueError(f"no such kind: {kind}")
+    if store and store not in STORES:
+        raise ValueError(f"no such S3 server: {store}")
+    return Job(kind, int(seed), detail, store or USUAL)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One row."""
+
+    what: str
+    bounds: Bounds
+    run: Callable[[Place, str, Job], Evidence | Aftermath]
+    kills: int = 0
+    """Of one trial, about."""
+    trials: int = 0
+    """How often it is done in a whole campaign; 0 = as often as kills are asked for, or once per failpoint."""
+    elsewhere: int = 0
+    """How often on each further S3 server."""
+    fails: tuple[str, ...] = ()
+    """Processes of which every failpoint is a trial."""
+
+
+KINDS: Final[Mapping[str, Kind]] = {
+    "recorder-killed": Kind(
+        "kill -9 of the recorder at random times, again while it comes back, and while files are shipped",
+        PROCESS_DEATH,
+        lambda place, room, job: kill_at_random(place, room, random_kills(job.seed, ("capture",), 6, 1)),
+        kills=7,
+    ),
+    "agent-killed": Kind(
+        "kill -9 of the agent at random times of the call, and again and again while it ships",
+        NOTHING_LOST,
+        lambda place, room, job: kill_at_random(place, room, random_kills(job.seed, ("agent",), 3, 4)),
+        kills=6,
+        elsewhere=2,
+    ),
+    "both-killed": Kind(
+        "kill -9 of either process at random times",
+        PROCESS_DEATH,
+        lambda place, room, job: kill_at_random(place, room, random_kills(job.seed, ("capture", "agent"), 6, 2)),
+        kills=8,
+    ),
+    "failpoint": Kind(
+        "death of recorder, agent or both, each before, after or within one call that changes files, objects or the API server; small files",
+        PROCESS_DEATH,
+        lambda place, room, job: crash_at(place, room, parse_all(job.detail), EVERYBODY),
+        fails=("capture", "agent"),
+    ),
+    "failpoint-large": Kind(
+        "the same where files of several parts are uploaded",
+        PROCESS_DEATH,
+        lambda place, room, job: crash_at(place, room, parse_all(job.detail), LARGE, seconds=7.0),
+        fails=("capture", "agent"),
+    ),
+    "failpoint-finaliser": Kind(
+        "death of the finaliser before or after one of its S3 calls, as it finishes what a lost pod had copied",
+        NODE_DEATH,
+        lambda place, room, job: crash_finaliser(place, room, parse_all(job.detail)),
+        fails=("finalise",),
+    ),
+    "pod-lost": Kind(
+        "loss of the pod with its spool at random times, the next attempt begins at once; twice in each recording",
+        NODE_DEATH,
+        lambda place, room, job: replace_lost_pods(place, room, job.seed),
+        trials=8,
+        elsewhere=1,
+    ),
+    "abandoned": Kind(
+        "loss of the only pod with its spool; `isotrack finalise s3://…` by hand, twice",
+        NODE_DEATH,
+        lambda place, room, job: finish_by_hand(place, room, job.seed),
+        trials=6,
+    ),
+    "handed-over": Kind(
+        "SIGTERM of a pod while its successor begins, in either order; twice in each recording",
+        HAND_OVER,
+        lambda place, room, job: hand_over(place, room, job.seed),
+        trials=6,
+    ),
+    "storage-breaks": Kind(
+        "an S3 server whose connections are reset, cut within request or answer, late, slow, or answered with 500 and 503",
+        NOTHING_LOST,
+        lambda place, room, job: break_storage(place, room, job.seed),
+        trials=12,
+        elsewhere=2,
+    ),
+    "storage-away": Kind(
+        "an S3 server that cannot be reached for seconds in the middle of a call, and as it ends",
+        NOTHING_LOST,
+        lambda place, room, job: stop_storage(place, room, job.seed),
+        trials=4,
+        elsewhere=1,
+    ),
+    "clock-set": Kind(
+        "the wall clock of the pod is set by an hour and by two the other way, with a kill of neither, recorder or agent after each",
+        PROCESS_DEATH,
+        lambda place, room, job: set_clock(place, room, job.seed),
+        trials=6,
+    ),
+    **{
+        f"operator-{story}": Kind(
+            f"death of the operator before or after one of its writes to the API server; a Recording {what}",
+            NOTHING_LOST,
+            lambda place, room, job, story=story: kill_operator_at(  # type: ignore[misc]
+                place, room, story, parse(job.detail) if job.detail else None
+            ),
+            fails=("operator",),
+        )
+        for story, what in (
+            ("recorded", "that is recorded, stopped and uploaded"),
+            ("lost", "whose pods are lost, and which a Job finishes"),
+            ("deleted", "that is deleted in mid-call"),
+            ("stopped-early", "that is stopped before its pod runs"),
+        )
+    },
+}

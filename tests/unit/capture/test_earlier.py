@@ -1,0 +1,36 @@
+"""What earlier processes left in the spool."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from isotrack_recorder.earlier import Earlier, read_earlier
+from isotrack_recorder.spool.writer import SpoolWriter
+
+
+def test_no_spool_means_nothing_was_before(tmp_path: Path) -> None:
+    assert read_earlier(tmp_path / "missing") == Earlier()
+
+
+def test_facts_are_taken_over_all_incarnations(tmp_path: Path) -> None:
+    """The call as last seen, the first time that anything could be captured, on the wall clock."""
+    first, second = SpoolWriter(tmp_path), SpoolWriter(tmp_path)
+    first.journal("start", 1_000_000_000, wall_ns=50_000_000_000, boot="b1")
+    first.journal("call", 2_000_000_000, call_id="x", call_sid="RM_1")
+    first.journal("armed", 3_500_000_000)
+    first.close()
+    second.journal("start", 9_000_000_000, wall_ns=58_000_000_000)
+    second.journal("armed", 9_500_000_000)
+    second.close()
+    assert read_earlier(tmp_path) == Earlier(call_sid="RM_1", armed_at_ms=52_500, armed_ns=3_500_000_000, boot="b1")
+
+
+def test_a_torn_journal_is_read_up_to_the_tear(tmp_path: Path) -> None:
+    spool = SpoolWriter(tmp_path)
+    spool.journal("start", 1, wall_ns=1)
+    spool.journal("call", 2, call_sid="RM_1")
+    spool.journal("stop", 3, reason="Requested")
+    spool.close()
+    path = spool.folder / "journal.ndjson"
+    path.write_bytes(path.read_bytes()[:-5])
+    assert read_earlier(tmp_path) == Earlier(call_sid="RM_1")

@@ -1,0 +1,200 @@
+"""From facts and files to manifests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from isotrack_api.base import MediaKind, OutputType
+from isotrack_api.intent import OutputLayer
+from isotrack_api.manifest import Gap, GapReason, Manifest, ManifestFile, StopReason
+from isotrack_recorder.errors import OutputError
+from isotrack_recorder.finalise.local import finish_local
+from isotrack_recorder.finalise.manifest import build_manifest, lost_ms, merge_manifests
+from isotrack_recorder.finalise.summary import summarise
+from isotrack_recorder.spool.reader import Spool
+from support.media import opus_packets
+from support.spools import Call, Sender, an_intent, tone
+
+
+@pytest.fixture
+def call(tmp_path: Path) -> Call:
+    return Call(tmp_path / "spool")
+
+
+def with_sound(call: Call, lost: range = range(0)) -> Call:
+    call.person("PA_a", "alice", at=0.5, left=6.0, name="Alice")
+    call.track("t0001", "PA_a", "alice", "microphone", "opus", 0.5, ended=6.0)
+    call.frames("t0001", Sender(), 48_000, tone(opus_packets(250), 1.0), reports=[2.0], lost=lost)
+    return call
+
+
+def a_manifest(path: Path, attempt: int = 1, **stop: object) -> Manifest:
+    call = with_sound(Call(path / f"spool{attempt}", attempt=attempt), lost=range(50, 60))
+    call.write(stop=10.0, **stop)  # type: ignore[arg-type]
+    epoch_ms = None if attempt == 1 else 1_759_999_940_000
+    return finish_local(call.spool, an_intent(attempt=attempt, epoch_ms=epoch_ms), path / "out")
+
+
+def test_a_manifest_reads_back_from_its_file(tmp_path: Path) -> None:
+    manifest = a_manifest(tmp_path)
+    assert Manifest.model_validate_json((tmp_path / "out" / "recording.json").read_bytes()) == manifest
+
+
+def test_each_file_is_summed_up_in_a_line(tmp_path: Path) -> None:
+    (file,) = a_manifest(tmp_path).files
+    assert file.summary == "opus 240 frames, 1 gap, 0.20 s lost, 5.00 s"
+    (sound,) = file.tracks
+    film = sound.model_copy(
+        update={
+            "kind": MediaKind.VIDEO,
+            "codec": "vp8",
+            "packets": 990,
+            "packets_lost": 10,
+            "start_ms": sound.start_ms + 70,
+        }
+    )
+    both = file.model_copy(update={"tracks": (sound.model_copy(update={"drift_ppm": -12.3, "gaps": ()}), film)})
+    assert summarise(both) == (
+        "opus 240 frames, 0 gaps, vp8 240 frames (99.0 % of packets), 1 gap, "
+        "0.20 s lost, drift -12 ppm, A/V +70 ms, 5.00 s"
+    )
+
+
+def test_people_and_their_sessions_are_listed(call: Call, tmp_path: Path) -> None:
+    with_sound(call)
+    call.person("PA_a2", "alice", at=7.0, name="Alice B.")
+    call.event("participant", 8.0, peer_id="PA_b", user_id="bob", name="Bob", recorded=False)
+    spool = Spool(call.write(stop=10.0))
+    spool.refresh()
+    alice, bob = build_manifest(spool, an_intent(), []).participants
+    assert (alice.name, alice.recorded, bob.recorded) == ("Alice B.", True, False)
+    assert [(peer.peer_id, peer.joined_ms, peer.left_ms) for peer in alice.peers] == [
+        ("PA_a", 500, 6000),
+        ("PA_a2", 7000, None),
+    ]
+
+
+def test_what_could_not_be_recorded_makes_it_incomplete(call: Call) -> None:
+    with_sound(call)
+    call.event("unrecorded", 1.0, track_id="TR_x", peer_id="PA_a", user_id="alice", source="camera",
+               reason="CodecUnsupported", message="video/AV1")  # fmt: skip
+    call.track("t0002", "PA_a", "alice", "screenshare", "vp8", 1.0)
+    call.event("counters", 5.0, track="t0002", packets=500, frames=0)
+    spool = Spool(call.write(stop=10.0))
+    spool.refresh()
+    manifest = build_manifest(spool, an_intent(), [])
+    assert not manifest.complete
+    assert [(row.track_id, row.reason) for row in manifest.unrecorded] == [
+        ("TR_x", "CodecUnsupported"),
+        ("TR_t0002", "NoMedia"),
+    ]
+
+
+def test_a_microphone_that_stayed_muted_misses_nothing(call: Call) -> None:
+    with_sound(call)
+    call.track("t0002", "PA_a", "alice", "microphone", "opus", 1.0)
+    call.event("muted", 1.0, track="t0002")
+    call.event("counters", 5.0, track="t0002", packets=50, frames=0)
+    spool = Spool(call.write(stop=10.0))
+    spool.refresh()
+    assert build_manifest(spool, an_intent(), []).complete
+
+
+def test_capture_without_an_end_is_incomplete_and_says_so(call: Call, tmp_path: Path) -> None:
+    with_sound(call).write()
+    manifest = finish_local(call.spool, an_intent(), tmp_path / "out")
+    assert (manifest.complete, manifest.stop_reason) == (False, StopReason.INTERNAL_ERROR)
+    assert "without a word" in manifest.message
+    assert len(manifest.files) == 1
+
+
+def test_a_moment_lost_counts_once_however_many_files_hold_it(call: Call, tmp_path: Path) -> None:
+    with_sound(call, lost=range(50, 60)).write(stop=10.0)
+    outputs = [OutputType.AUDIO_ONLY, OutputType.AUDIO_VIDEO]
+    manifest = finish_local(call.spool, an_intent(output_types=outputs), tmp_path / "out")
+    assert manifest.lost_ms == 200
+    (file,) = manifest.files
+    twin = file.model_copy(update={"name": "twin.mkv", "output_type": OutputType.AUDIO_VIDEO})
+    assert lost_ms([file, twin]) == 200
+
+
+def test_only_losses_count_as_lost() -> None:
+    def file(*gaps: Gap) -> ManifestFile:
+        track = TRACK.model_copy(update={"gaps": gaps})
+        return FILE.model_copy(update={"tracks": (track,)})
+
+    rows = [Gap(start_ms=1000 * n, duration_ms=10, reason=reason) for n, reason in enumerate(GapReason)]
+    assert lost_ms([file(*rows)]) == 50
+
+
+def test_attempts_merge_into_one_recording(tmp_path: Path) -> None:
+    first = a_manifest(tmp_path, 1, reason="Drained")
+    second = a_manifest(tmp_path, 2, reason="CallEnded")
+    merged = merge_manifests([second, first])
+    assert merged.started_at == first.started_at
+    assert (merged.stop_reason, merged.duration_ms) == (StopReason.CALL_ENDED, 70_000)
+    assert [attempt.n for attempt in merged.attempts] == [1, 2]
+    assert [file.attempt for file in merged.files] == [1, 2]
+    assert merged.files[1].start_offset_ms == 60_000 + merged.files[0].start_offset_ms
+    (alice,) = merged.participants
+    assert [(peer.peer_id, peer.joined_ms) for peer in alice.peers] == [("PA_a", 500)]
+    assert merged.lost_ms == 400
+    assert merge_manifests([merged]) == merged
+    assert merge_manifests([first, first]) == first
+
+
+def test_layers_make_files_of_their_own_whatever_their_names(call: Call, tmp_path: Path) -> None:
+    """Equal prefixes, equal templates, even a template that imitates another layer's mark: no file replaces another."""
+    with_sound(call).write(stop=10.0)
+    template = "{peer_id}.{stream_kind}.{media_kind}"
+    layers = [
+        {"name": "x", "fileNameTemplate": f"{template}_b"},
+        {"name": "a", "fileNameTemplate": template},
+        {"name": "b", "fileNameTemplate": template},
+        {"name": "speech", "fileNamePrefix": "s", "outputTypes": ["audio_only"], "container": "webm"},
+        {"name": "pictures", "outputTypes": ["video_only"]},
+    ]
+    intent = an_intent().model_copy(update={"layers": tuple(map(OutputLayer.model_validate, layers))})
+    manifest = finish_local(call.spool, intent, tmp_path / "out")
+    assert {file.layer: file.name for file in manifest.files} == {
+        "x": "PA_a.peer.audio_b.mkv",
+        "a": "PA_a.peer.audio.mkv",
+        "b": "PA_a.peer.audio_b2.mkv",
+        "speech": "s_alice_PA_a_peer_audio_1760000001030.webm",
+    }
+    assert manifest.lost_ms == 0
+
+
+def test_no_manifest_cannot_be_merged() -> None:
+    with pytest.raises(ValueError, match="no attempt"):
+        merge_manifests([])
+
+
+def test_an_output_that_cannot_be_written_is_one_clear_error(call: Call, tmp_path: Path) -> None:
+    with_sound(call).write(stop=10.0)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot finish the files in"):
+        finish_local(call.spool, an_intent(), tmp_path / "file" / "out")
+
+
+def test_a_failing_disk_leaves_no_half_file(call: Call, tmp_path: Path) -> None:
+    """The name of a deliverable is never seen before the file is whole."""
+    with_sound(call).write(stop=10.0)
+    (tmp_path / "out" / "recording.json" / "x").mkdir(parents=True)
+    with pytest.raises(OutputError):
+        finish_local(call.spool, an_intent(), tmp_path / "out")
+    assert not [path for path in (tmp_path / "out").iterdir() if path.name.endswith(".part")]
+
+
+FILE = ManifestFile.model_validate(
+    {
+        "name": "a.mkv", "attempt": 1, "layer": "default", "outputType": "audio_only", "container": "mkv",
+        "userId": "alice", "peerId": "PA_a", "startOffsetMs": 0, "durationMs": 1000, "bytes": 1, "sha256": "0" * 64,
+        "tracks": [{"trackId": "TR", "source": "microphone", "kind": "audio", "codec": "opus", "startMs": 0,
+                    "endMs": 1000, "frames": 1, "keyFrames": 0, "packets": 1, "packetsLost": 0, "packetsRecovered": 0,
+                    "mediaBytes": 1}],
+    }
+)  # fmt: skip
+TRACK = FILE.tracks[0]

@@ -1,0 +1,197 @@
+"""Files made by the muxer, read back by our reader and by libav."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import io
+
+import av
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from isotrack_api.base import Container, MediaKind
+from isotrack_recorder.errors import ParseError
+from isotrack_recorder.matroska import ids
+from isotrack_recorder.matroska.codec_private import avc_configuration, length_prefixed, opus_head
+from isotrack_recorder.matroska.muxer import HEAD_BYTES, FileHeader, Muxer, MuxState, TrackHeader
+from isotrack_recorder.matroska.reader import blocks, read_file
+from support.files import MemoryFiles
+from support.media import opus_packets, video_frames
+
+MS = 1_000_000
+HEADER = FileHeader("isotrack/test", "Alice", 1_760_000_000_123_000_000, "seed", {"USER_ID": "alice"})
+SOUND = TrackHeader(MediaKind.AUDIO, "opus", "microphone", private=opus_head(1), tags={"SOURCE": "microphone"})
+PICTURE = TrackHeader(MediaKind.VIDEO, "vp8", "camera", width=160, height=120)
+
+
+def finished(
+    muxer: Muxer, *tracks: TrackHeader, header: FileHeader = HEADER, files: MemoryFiles | None = None
+) -> bytes:
+    """The whole file, of which `files` may hold what was taken before."""
+    files = files or MemoryFiles()
+    head = muxer.finish(header, tracks)
+    write(muxer, files)
+    files.write("file", 0, head)
+    return bytes(files.files["file"])
+
+
+def write(muxer: Muxer, files: MemoryFiles) -> None:
+    for place in muxer.take():
+        files.write("file", place.offset, place.data)
+
+
+@functools.cache
+def a_file(container: Container = Container.MKV, seconds: int = 8, codec: str = "vp8") -> bytes:
+    """Sound and pictures; a key frame every two seconds."""
+    muxer = Muxer(MuxState(container))
+    items = [(n * 20 * MS, 1, 20 * MS, data, True) for n, data in enumerate(opus_packets(seconds * 50))]
+    for n, (data, key) in enumerate(video_frames(seconds * 30, codec)):
+        items.append((n * 1000 * MS // 30, 2, 33 * MS, length_prefixed(data) if codec == "h264" else data, key))
+    for time, track, duration, data, key in sorted(items, key=lambda item: item[:2]):
+        muxer.add([(time, track, duration, data, key, key and track == 2)])
+    private = avc_configuration(video_frames(1, "h264")[0][0]) if codec == "h264" else b""
+    picture = TrackHeader(MediaKind.VIDEO, codec, "camera", private=private, width=160, height=120)
+    return finished(muxer, SOUND, picture)
+
+
+def test_the_head_has_its_size_and_says_everything() -> None:
+    content = a_file()
+    file = read_file(content)
+    assert file.doc_type == "matroska"
+    assert file.segment_start + file.segment_size == len(content)
+    assert file.clusters[0].begin == HEAD_BYTES
+    assert file.date_unix_ns == HEADER.date_unix_ns
+    assert file.duration_ms == pytest.approx(8000, abs=1)
+    assert [track.codec_id for track in file.tracks] == ["A_OPUS", "V_VP8"]
+    assert file.tags[0] == {"USER_ID": "alice"}
+    assert file.tags[file.tracks[0].uid] == {"SOURCE": "microphone"}
+
+
+def test_seek_head_and_cues_point_at_what_they_name() -> None:
+    content = a_file()
+    file = read_file(content)
+    for element_id, offset in file.seek.items():
+        assert content[offset : offset + 4] == element_id.to_bytes(4, "big")
+    assert set(file.seek) == {ids.INFO, ids.TRACKS, ids.TAGS, ids.CUES}
+    begins = {cluster.begin for cluster in file.clusters}
+    assert {cue.offset for cue in file.cues} == begins
+    keys = {block.time_ms for block in blocks(content, file) if block.track == 2 and block.key}
+    assert keys <= {cue.time_ms for cue in file.cues if cue.track == 2}
+
+
+def test_clusters_are_short_and_know_their_size() -> None:
+    muxer = Muxer(MuxState(Container.MKV))
+    for n in range(2000):
+        muxer.add([(n * 20 * MS, 1, 20 * MS, b"\xf8\xff\xfe", True, False)])
+    content = finished(muxer, SOUND)
+    file = read_file(content)
+    assert len(file.clusters) == 8
+    times = [block.time_ms for block in blocks(content, file)]
+    assert times == [n * 20 for n in range(2000)]
+
+
+@pytest.mark.parametrize(
+    ("container", "codec"),
+    [(Container.MKV, "vp8"), (Container.WEBM, "vp8"), (Container.MKV, "h264")],
+)
+def test_libav_reads_and_decodes_every_frame(container: Container, codec: str) -> None:
+    with av.open(io.BytesIO(a_file(container, codec=codec))) as media:
+        assert media.start_time == 0
+        assert media.duration == pytest.approx(8_000_000, abs=2000)
+        pictures = sum(1 for _ in media.decode(video=0))
+    with av.open(io.BytesIO(a_file(container, codec=codec))) as media:
+        samples = sum(frame.samples for frame in media.decode(audio=0))
+    assert (pictures, samples) == (240, 8 * 48_000)
+
+
+def test_frames_go_in_unchanged() -> None:
+    content = a_file()
+    file = read_file(content)
+    assert [block.data for block in blocks(content, file) if block.track == 1] == list(opus_packets(400))
+
+
+def test_equal_input_gives_equal_bytes() -> None:
+    assert a_file() == a_file()
+
+
+def test_a_file_without_frames_is_still_a_file() -> None:
+    content = finished(Muxer(MuxState(Container.WEBM)), SOUND)
+    assert (len(content), read_file(content).doc_type) == (HEAD_BYTES, "webm")
+
+
+def test_hostile_names_and_tags_are_cut_to_fit() -> None:
+    """The head is reserved before anything is known: nothing may ever outgrow it."""
+    long = "\U0001f600" * 10_000 + "\0\x1b[31m"
+    header = FileHeader("app", long, 0, "seed", {f"TAG{n}": long for n in range(50)})
+    tracks = [TrackHeader(MediaKind.AUDIO, "opus", long, opus_head(1), tags={"A": long}) for _ in range(4)]
+    head = finished(Muxer(MuxState(Container.MKV)), *tracks, header=header)
+    assert len(head) == HEAD_BYTES
+    assert b"\x1b" not in head
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.integers(-50, 9_000), st.booleans(), st.booleans()), max_size=60))
+def test_times_never_descend_whatever_comes(steps: list[tuple[int, bool, bool]]) -> None:
+    """A frame that comes too late is lifted to the last one's time; no block leaves its cluster's range."""
+    muxer = Muxer(MuxState(Container.MKV))
+    at = 0
+    for step, second, cue in steps:
+        at += step * MS
+        muxer.add([(at, 1 + second, 20 * MS, b"\xf8\xff\xfe", True, cue)])
+    content = finished(muxer, SOUND, PICTURE)
+    found = list(blocks(content, read_file(content)))
+    assert len(found) == len(steps)
+    for track in (1, 2):
+        times = [block.time_ms for block in found if block.track == track]
+        assert times == sorted(times)
+
+
+@given(st.integers(0, 120_000))
+def test_a_file_cut_anywhere_reads_up_to_the_cut(cut: int) -> None:
+    content = a_file()[:cut]
+    try:
+        file = read_file(content)
+    except ParseError:
+        assert cut < 100
+        return
+    whole = [block.data for block in blocks(a_file(), read_file(a_file()))]
+    got = [block.data for block in blocks(content, file)]
+    assert got == whole[: len(got)]
+
+
+@settings(max_examples=200)
+@given(st.data())
+def test_a_damaged_file_raises_parse_errors_only(data: st.DataObject) -> None:
+    content = bytearray(a_file(seconds=1))
+    for _ in range(data.draw(st.integers(1, 8))):
+        at = data.draw(st.one_of(st.integers(0, 700), st.integers(0, len(content) - 1)))
+        content[at] = data.draw(st.integers(0, 255))
+    try:
+        file = read_file(bytes(content))
+        for _ in blocks(bytes(content), file):
+            pass
+    except ParseError:
+        return
+
+
+@settings(max_examples=40, deadline=None)
+@given(taken=st.sets(st.integers(0, 399)), restored=st.sets(st.integers(0, 399)))
+def test_when_bytes_are_taken_changes_nothing(taken: set[int], restored: set[int]) -> None:
+    """Bytes may be handed out in the middle of a cluster; its size follows. Another process may go on from the state."""
+    muxer, files = Muxer(MuxState(Container.MKV)), MemoryFiles()
+    settled, kept = HEAD_BYTES, b""
+    for n in range(400):
+        muxer.add([(n * 20 * MS, 1, 20 * MS, bytes(n % 90), True, n % 70 == 0)])
+        if n in taken | restored:
+            write(muxer, files)
+            assert bytes(files.files["file"][HEAD_BYTES:settled]) == kept
+            settled = muxer.settled
+            kept = bytes(files.files["file"][HEAD_BYTES:settled])
+        if n in restored:
+            muxer = Muxer(copy.deepcopy(muxer.state))
+    whole = Muxer(MuxState(Container.MKV))
+    for n in range(400):
+        whole.add([(n * 20 * MS, 1, 20 * MS, bytes(n % 90), True, n % 70 == 0)])
+    assert finished(muxer, SOUND, files=files) == finished(whole, SOUND)

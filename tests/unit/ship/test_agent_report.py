@@ -1,0 +1,182 @@
+"""What the agent tells, and that it fits where it is put."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from isotrack_api.base import SpoolLevel
+from isotrack_api.manifest import Gap, GapReason, StopReason
+from isotrack_api.recording_report import MAX_REPORT_FILES, MAX_REPORT_TRACKS, ReportPhase, ReportStatus, SpoolReport
+from isotrack_recorder.control import SpoolState, State, TrackState
+from isotrack_recorder.pod.agent_report import (
+    TERMINATION_BYTES,
+    Ending,
+    Facts,
+    report_of,
+    termination_message,
+    timestamp,
+    transition_of,
+)
+from isotrack_recorder.ship.commit import Committed
+from isotrack_recorder.ship.deliver import Delivered
+from support.manifests import a_file, a_manifest, a_track
+
+NOW_MS = 1_760_000_000_123
+
+
+def a_track_state(number: int = 1, **values: object) -> TrackState:
+    defaults = {"track": f"t{number:04}", "track_id": "TR", "user_id": "alice", "peer_id": "PA", "source": "camera"}
+    return TrackState.model_validate({**defaults, **values})
+
+
+def test_before_the_recorder_spoke_the_attempt_is_starting() -> None:
+    assert report_of(Facts(None), NOW_MS).phase is ReportPhase.STARTING
+
+
+def test_progress_is_shown_as_the_recorder_tells_it() -> None:
+    tracks = (a_track_state(1, ended=True), a_track_state(2, frames=7, width=640, height=360))
+    state = State(
+        phase="Capturing", call_sid="RM_1", armed_at_ms=5, first_packet_at_ms=6, participants=3, tracks=tracks
+    )
+    report = report_of(Facts(state, epoch_ms=4), NOW_MS)
+    assert report.phase is ReportPhase.CAPTURING
+    assert (report.call_sid, report.armed_at_ms, report.first_packet_at_ms, report.epoch_ms) == ("RM_1", 5, 6, 4)
+    assert [track.id for track in report.tracks] == ["i0-t0002", "i0-t0001"], "running ones come first"
+    assert report.last_update == "2025-10-09T08:53:20.123Z"
+
+
+def test_counters_of_a_track_are_all_told() -> None:
+    counted = {"packets": 9, "lost": 1, "recovered": 2, "late": 3, "frames": 8, "media_bytes": 700, "plis": 4}
+    track = a_track_state(**counted, size_changes=5, last_packet_age_ms=6_900)
+    (told,) = report_of(Facts(State(phase="Capturing", tracks=(track,))), NOW_MS).tracks
+    assert (told.packets, told.packets_lost, told.packets_recovered, told.packets_late) == (9, 1, 2, 3)
+    assert (told.frames, told.media_bytes, told.key_frame_requests, told.size_changes) == (8, 700, 4, 5)
+    assert told.last_packet_age_seconds == 6
+
+
+def test_after_capture_the_attempt_is_uploading_until_its_end() -> None:
+    state = State(phase="Stopped", stop_reason=StopReason.CALL_ENDED)
+    assert report_of(Facts(state), NOW_MS).phase is ReportPhase.UPLOADING
+    assert report_of(Facts(State(phase="Capturing"), capture_over=True), NOW_MS).phase is ReportPhase.UPLOADING
+    assert report_of(Facts(state, ending=ReportPhase.DRAINED), NOW_MS).phase is ReportPhase.DRAINED
+
+
+def test_restarts_of_the_recorder_are_told() -> None:
+    once, often = (report_of(Facts(State(phase="Capturing"), restarts=n), NOW_MS) for n in (1, 5))
+    assert (once.reason, often.reason) == (None, "RecorderCrashing")
+    assert "once" in (once.message or "")
+    assert "5 times" in (often.message or "")
+
+
+def test_totals_count_delivered_files_and_lost_media_once() -> None:
+    gaps = (Gap(start_ms=0, duration_ms=1200, reason=GapReason.LOST), Gap(start_ms=5000, duration_ms=9, reason="Muted"))
+    track = a_track(gaps=gaps)
+    files = (a_file(name="a", bytes=5, tracks=(track,)), a_file(name="b", bytes=6, tracks=(track,)))
+    totals = report_of(Facts(None, files=files, participants_seen=4), NOW_MS).totals
+    assert totals is not None
+    assert (totals.files, totals.bytes, totals.lost_seconds, totals.participants) == (2, 11, 2, 4)
+
+
+def test_lists_are_cut_to_what_an_object_may_hold() -> None:
+    state = State(phase="Capturing", tracks=tuple(a_track_state(number) for number in range(MAX_REPORT_TRACKS + 5)))
+    files = tuple(a_file(name=f"{number}.mkv", start_offset_ms=number) for number in range(MAX_REPORT_FILES + 5))
+    report = report_of(Facts(state, files=files), NOW_MS)
+    assert (len(report.tracks), len(report.files)) == (MAX_REPORT_TRACKS, MAX_REPORT_FILES)
+    assert report.files[-1].name == f"{MAX_REPORT_FILES + 4}.mkv", "the newest are kept"
+
+
+def test_room_of_the_spool_is_told_while_something_is_captured() -> None:
+    spool = SpoolState(level=SpoolLevel.CAMERA_SHED, used=81, capacity=100)
+    state = State(
+        phase="Capturing", spool=spool, tracks=(a_track_state(shed=True), a_track_state(2, shed=True, ended=True))
+    )
+    report = report_of(Facts(state), NOW_MS)
+    assert report.spool == SpoolReport(level=SpoolLevel.CAMERA_SHED, used_bytes=81, capacity_bytes=100)
+    assert [track.shed for track in report.tracks] == [True, False], "what has ended misses nothing any more"
+    assert report_of(Facts(state, capture_over=True), NOW_MS).spool is None
+
+
+def test_a_level_is_worth_telling_at_once_and_bytes_are_not() -> None:
+    few, more, shed = (
+        report_of(Facts(State(phase="Capturing", spool=SpoolState(level=level, used=used, capacity=100))), NOW_MS)
+        for level, used in ((SpoolLevel.FILLING, 61), (SpoolLevel.FILLING, 79), (SpoolLevel.CAMERA_SHED, 80))
+    )
+    assert transition_of(few) == transition_of(more) != transition_of(shed)
+
+
+def test_counters_alone_are_no_transition() -> None:
+    calm, busy, other = (
+        report_of(Facts(State(phase=phase, tracks=(a_track_state(packets=packets),))), NOW_MS + packets)
+        for phase, packets in (("Capturing", 1), ("Capturing", 2000), ("Paused", 2000))
+    )
+    assert transition_of(calm) == transition_of(busy)
+    assert transition_of(busy) != transition_of(other)
+
+
+texts = st.text(max_size=3000)
+
+
+@given(name=texts, message=texts, sid=texts, track_id=st.text(max_size=300), width=st.integers(-5, 2**40))
+def test_whatever_the_recorder_says_a_report_comes_out(
+    name: str, message: str, sid: str, track_id: str, width: int
+) -> None:
+    track = a_track_state(track=(name or "t")[:200], track_id=track_id, codec=name, width=width, height=width)
+    state = State(phase="Failed", message=message, call_sid=sid, error_reason=name, tracks=(track,))
+    report = report_of(Facts(state, reason=name, message=message), NOW_MS)
+    ReportStatus.model_validate_json(report.to_json())
+
+
+def an_ending(**values: object) -> Ending:
+    defaults: dict[str, object] = {
+        "reason": "Uploaded",
+        "message": "",
+        "stop_reason": StopReason.CALL_ENDED,
+        "delivered": None,
+        "files": (),
+        "epoch_ms": 4,
+        "call_sid": "RM_1",
+        "participants": 2,
+    }
+    return Ending(**{**defaults, **values})  # type: ignore[arg-type]
+
+
+def test_termination_message_counts_the_whole_recording_and_times_the_attempt() -> None:
+    whole = a_manifest(files=(a_file(name="a", bytes=3), a_file(name="b", bytes=4, attempt=2)), lost_ms=900)
+    own = Committed(a_manifest(n=2), "s3://b/attempts/2/manifest.json", "sha256:" + "1" * 64)
+    both = Committed(whole, "s3://b/recording.json", "sha256:" + "2" * 64)
+    message = json.loads(termination_message(an_ending(delivered=Delivered((), own, both))))
+    assert (message["files"], message["bytes"], message["lostMs"], message["complete"]) == (2, 7, 900, True)
+    assert (message["manifestUri"], message["manifestDigest"]) == (both.uri, both.digest)
+    assert (message["startedAt"], message["endedAt"]) == ("2026-01-01T10:00:00.000Z", "2026-01-01T10:01:00.000Z")
+    assert (message["stopReason"], message["epochMs"], message["callSid"]) == ("CallEnded", 4, "RM_1")
+
+
+@pytest.mark.parametrize(("complete", "reason"), [(True, "Uploaded"), (False, "PartiallyUploaded")])
+def test_termination_message_tells_whether_something_is_missing(complete: bool, reason: str) -> None:
+    committed = Committed(a_manifest(complete=complete), "s3://b/recording.json", "sha256:" + "1" * 64)
+    message = json.loads(termination_message(an_ending(delivered=Delivered((), committed, committed))))
+    assert (message["reason"], message["complete"]) == (reason, complete)
+
+
+@given(message=texts, sid=texts, reason=texts, uri=texts)
+def test_termination_message_is_json_that_fits(message: str, sid: str, reason: str, uri: str) -> None:
+    committed = Committed(a_manifest(), uri, "sha256:" + "1" * 64)
+    delivered = Delivered((), committed, None)
+    text = termination_message(an_ending(message=message, call_sid=sid, reason=reason, delivered=delivered))
+    assert len(text.encode()) <= TERMINATION_BYTES
+    json.loads(text)
+
+
+def test_termination_message_keeps_its_numbers_when_texts_are_too_long() -> None:
+    committed = Committed(a_manifest(), "s3://" + "\U0001f600" * 1000, "sha256:" + "1" * 64)
+    text = termination_message(an_ending(message="\U0001f600" * 1024, delivered=Delivered((), committed, None)))
+    assert json.loads(text)["epochMs"] == 4
+    assert len(text) <= TERMINATION_BYTES
+
+
+def test_timestamps_are_rfc_3339_in_utc() -> None:
+    assert timestamp(0) == "1970-01-01T00:00:00.000Z"

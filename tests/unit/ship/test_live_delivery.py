@@ -1,0 +1,413 @@
+"""Files on their way to the bucket while the call runs, and what is left of them when agent, disk or storage fail."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from isotrack_api.intent import Intent
+from isotrack_api.manifest import Manifest
+from isotrack_recorder.errors import IsotrackError
+from isotrack_recorder.finalise.local import finish_local
+from isotrack_recorder.ship.bodies import Bodies
+from isotrack_recorder.ship.checkpoints import Checkpoints
+from isotrack_recorder.ship.deliver import OVER, Delivery
+from isotrack_recorder.ship.lanes import Lanes
+from isotrack_recorder.ship.reclaim import reclaim
+from isotrack_recorder.ship.store import PART_BYTES, Part
+from isotrack_recorder.spool.reader import Position
+from support.live_spool import LiveSpool, segments
+from support.memory_store import MemoryStore
+from support.shipping import ROOT, a_shipping_intent
+
+RATE = 190_000
+"""Bytes per second and person."""
+
+
+class CountingStore(MemoryStore):
+    """Notes each part that was acknowledged, and how many bytes went out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts: list[tuple[str, int]] = []
+        self.bytes = 0
+
+    def upload_part(self, key: str, upload_id: str, number: int, body: bytes | bytearray) -> Part:
+        part = super().upload_part(key, upload_id, number, body)
+        self.parts.append((key, number))
+        self.bytes += len(body)
+        return part
+
+
+@pytest.fixture
+def lanes() -> Iterator[Lanes]:
+    with closing(Lanes()) as lanes:
+        yield lanes
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Path:
+    return tmp_path / "spool"
+
+
+@pytest.fixture
+def store() -> CountingStore:
+    return CountingStore()
+
+
+def an_agent(spool: Path, store: MemoryStore, lanes: Lanes) -> Delivery:
+    return Delivery(spool, a_shipping_intent(), store, lanes)
+
+
+def media(store: MemoryStore) -> dict[str, bytes]:
+    return {key.removeprefix(f"{ROOT}/"): body for key, body in store.objects.items() if key.endswith(".mkv")}
+
+
+def made_locally(spool: Path, output: Path, intent: Intent | None = None) -> dict[str, bytes]:
+    finish_local(spool, intent or a_shipping_intent(), output)
+    return {path.name: path.read_bytes() for path in output.glob("*.mkv")}
+
+
+async def test_what_is_left_at_the_stop_does_not_grow_with_the_call(tmp_path: Path, lanes: Lanes) -> None:
+    left: dict[int, tuple[int, int]] = {}
+    for seconds in (100, 300):
+        store, call = CountingStore(), LiveSpool(tmp_path / str(seconds))
+        delivery = an_agent(call.path, store, lanes)
+        for until in range(5, seconds + 1, 5):
+            call.run(until)
+            await delivery.round()
+            await delivery.reclaim(None)
+        call.stop()
+        before = store.bytes, len(store.parts)
+        await delivery.finish(OVER)
+        left[seconds] = store.bytes - before[0], len(store.parts) - before[1]
+        assert sum(map(len, media(store).values())) > RATE * seconds
+    for sent, parts in left.values():
+        # Part 1, the seconds that files lie behind the call, and what did not fill a part.
+        assert sent <= 2 * PART_BYTES + 30 * RATE
+        assert parts <= 3
+
+
+async def test_live_files_are_those_made_afterwards_and_the_spool_is_given_back(
+    spool: Path, store: CountingStore, lanes: Lanes, tmp_path: Path
+) -> None:
+    call, whole = LiveSpool(spool, people=2), tmp_path / "whole"
+    delivery = an_agent(spool, store, lanes)
+    most = 0
+    for until in range(7, 160, 7):
+        call.run(until)
+        keep_copy(spool, whole)
+        await delivery.round()
+        await delivery.reclaim(None)
+        most = max(most, sum(path.stat().st_size for path in segments(spool)))
+    call.stop()
+    keep_copy(spool, whole)
+    await delivery.finish(OVER)
+    assert media(store) == made_locally(whole, tmp_path / "local")
+    assert most < 2 * (40 * RATE + 2 * 4 * 1024 * 1024)
+    assert max(Counter(store.parts).values()) == 1
+    assert not store.uploads
+    assert not list((spool / "ship" / "parts").iterdir())
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_an_agent_killed_anywhere_goes_on_without_the_reclaimed_spool(
+    spool: Path, store: CountingStore, tmp_path: Path, seed: int
+) -> None:
+    """Killed at random calls of the storage again and again; nothing acknowledged is sent twice, no byte is other."""
+    chance = random.Random(seed)
+    call, whole = LiveSpool(spool, people=2, picture_bytes=20_000), tmp_path / "whole"
+    kills = 0
+
+    def maybe_die(_operation: str, _key: str) -> None:
+        if chance.random() < 0.12:
+            raise Killed
+
+    until = 0.0
+    while until < 70:
+        with closing(Lanes()) as lanes:
+            delivery = an_agent(spool, store, lanes)
+            store.before = maybe_die
+            try:
+                while until < 70:
+                    until += chance.choice((3, 11, 24))
+                    call.run(until)
+                    keep_copy(spool, whole)
+                    await delivery.round()
+                    await delivery.reclaim(None)
+            except Killed:
+                kills += 1
+    call.stop()
+    keep_copy(spool, whole)
+    while True:
+        with closing(Lanes()) as lanes:
+            try:
+                await an_agent(spool, store, lanes).finish(OVER)
+                break
+            except Killed:
+                kills += 1
+    assert kills > 0
+    assert media(store) == made_locally(whole, tmp_path / "local")
+    # NB: dying is before the storage does anything here, so no acknowledgement is ever lost on the way.
+    assert max(Counter(store.parts).values()) == 1
+    assert not store.uploads
+    assert any(not (spool / path.relative_to(whole)).exists() for path in segments(whole)), "nothing was given back"
+
+
+async def test_a_long_quiet_call_needs_no_more_disk_than_a_short_one(
+    spool: Path, store: CountingStore, tmp_path: Path
+) -> None:
+    """What is journalled is given back like what is seen: by an agent that is killed all the time, byte for byte the same."""
+    call, whole = LiveSpool(spool, picture_bytes=300, segment_bytes=16_384, facts_per_tick=1), tmp_path / "whole"
+    checkpoints = Checkpoints(spool, a_shipping_intent(), store)
+    most: list[int] = []
+    for until in range(10, 200, 10):
+        with closing(Lanes()) as lanes:
+            delivery = an_agent(spool, store, lanes)
+            call.run(until)
+            keep_copy(spool, whole)
+            await checkpoints.flush(lanes)
+            await delivery.round()
+            await delivery.reclaim(checkpoints.sent)
+            most.append(sum(path.stat().st_size for path in (spool / "i0001").glob("journal*")))
+    call.stop()
+    keep_copy(spool, whole)
+    with closing(Lanes()) as lanes:
+        await an_agent(spool, store, lanes).finish(OVER)
+    assert media(store) == made_locally(whole, tmp_path / "local")
+    journalled = sum(path.stat().st_size for path in (whole / "i0001").glob("journal*"))
+    assert max(most[:8]) * 1.2 >= max(most), "it does not grow"
+    assert journalled > 5 * max(most)
+
+
+async def test_sessions_that_are_left_to_checkpoints_need_no_disk_once_they_are_in_them(
+    spool: Path, store: CountingStore, lanes: Lanes, tmp_path: Path
+) -> None:
+    """A successor's pod records on for hours what an earlier one began; its files are made of the bucket alone."""
+    call, whole = LiveSpool(spool, people=2, segment_bytes=65_536, facts_per_tick=1), tmp_path / "whole"
+    checkpoints, delivery = Checkpoints(spool, a_shipping_intent(), store), an_agent(spool, store, lanes)
+    delivery.leaves = lambda peer, _facts: peer.peer_id == "PA_0"
+
+    def on_disk() -> dict[str, int]:
+        return {f"i0001/{path.name}": path.stat().st_size for path in (spool / "i0001").glob("[tj]*") if path.is_file()}
+
+    call.run(20)
+    await delivery.round()
+    await delivery.reclaim({})
+    assert (spool / "i0001" / "t0002.000001.log").exists(), "nothing is in a checkpoint"
+    call.leave(0)
+    for until in range(25, 75, 10):
+        call.run(until)
+        keep_copy(spool, whole)
+        await checkpoints.flush(lanes)
+        await delivery.round()
+        await delivery.reclaim(checkpoints.sent)
+        if until == 25:
+            names = [name for name in on_disk() if name.startswith(("i0001/t0001", "i0001/t0002"))]
+            assert len(names) == 2, "the newest of both may still be written"
+    assert not [name for name in on_disk() if name.startswith(("i0001/t0001", "i0001/t0002"))]
+    call.stop()
+    keep_copy(spool, whole)
+    await delivery.finish(OVER)
+    local = made_locally(whole, tmp_path / "local")
+    assert media(store) == {name: body for name, body in local.items() if "user-1" in name}
+
+
+async def test_a_session_whose_facts_were_given_back_does_not_begin_anew(
+    spool: Path, store: CountingStore, lanes: Lanes
+) -> None:
+    """Its frames are all there; but without its reports they would lie elsewhere."""
+    call = LiveSpool(spool, picture_bytes=100, segment_bytes=1_200_000, facts_per_tick=3)
+    delivery = an_agent(spool, store, lanes)
+    for until in (25, 65):
+        call.run(until)
+        await delivery.round()
+    assert await delivery.reclaim(None) > 0
+    assert len(list(segments(spool))) == 2, "no frame was given back"
+    (state,) = (spool / "ship" / "sessions").iterdir()
+    state.write_bytes(b"damaged")
+    call.stop()
+    with pytest.raises(IsotrackError, match="the spool has been reclaimed"):
+        await an_agent(spool, store, lanes).finish(OVER)
+
+
+async def test_facts_that_are_not_checkpointed_stay(spool: Path, store: CountingStore, lanes: Lanes) -> None:
+    call = LiveSpool(spool, picture_bytes=300, segment_bytes=8192, facts_per_tick=1)
+    call.run(60)
+    delivery = an_agent(spool, store, lanes)
+    await delivery.round()
+    sizes = {path.name: path.stat().st_size for path in (spool / "i0001").glob("journal*.ndjson")}
+    sent = {f"i0001/{name}": size for name, size in sizes.items()} | {"i0001/journal.000003.ndjson": 8000}
+    await delivery.reclaim(sent)
+    left = {path.name for path in (spool / "i0001").glob("journal*.ndjson")}
+    assert sizes.keys() - left == {"journal.ndjson", "journal.000002.ndjson"}
+    call.stop()
+
+
+async def test_a_session_that_ends_is_complete_seconds_later(spool: Path, store: CountingStore, lanes: Lanes) -> None:
+    call = LiveSpool(spool, people=2)
+    delivery = an_agent(spool, store, lanes)
+    call.run(70)
+    call.leave(0)
+    call.run(71)
+    assert [await delivery.round(), await delivery.round()] == [0, 1]
+    assert [file.user_id for file in delivery.files] == ["user-0"]
+    await delivery.reclaim(None)
+    assert not list(spool.glob("i0001/t0001.*")), "nothing of a session that is over is needed"
+    call.run(75)
+    call.stop()
+    await delivery.finish(OVER)
+    assert [file.user_id for file in delivery.files] == ["user-0", "user-1"]
+
+
+async def test_an_upload_that_the_storage_lost_is_made_again_from_the_spool(
+    spool: Path, store: CountingStore, lanes: Lanes, tmp_path: Path
+) -> None:
+    call = LiveSpool(spool, picture_age_ms=80)
+    delivery = an_agent(spool, store, lanes)
+    call.run(160)
+    await delivery.round()
+    assert len(store.parts) >= 2
+    store.uploads.clear()
+    call.run(260)
+    await delivery.round()
+    call.stop()
+    await delivery.finish(OVER)
+    assert media(store) == made_locally(spool, tmp_path / "local")
+
+
+async def test_an_upload_lost_behind_a_reclaimed_spool_is_told_and_costs_no_other_file(
+    spool: Path, store: CountingStore, lanes: Lanes
+) -> None:
+    call = LiveSpool(spool, people=2)
+    delivery = an_agent(spool, store, lanes)
+    call.run(200)
+    await delivery.round()
+    assert await delivery.reclaim(None) > 0
+    lost = next(iter(store.uploads))
+    del store.uploads[lost]
+    call.stop()
+    with pytest.raises(IsotrackError, match="the spool has been reclaimed"):
+        await delivery.finish(OVER)
+    assert len(media(store)) == 1
+    recording = Manifest.model_validate_json(store.objects[f"{ROOT}/recording.json"])
+    assert not recording.complete
+    assert "the spool has been reclaimed" in recording.message
+
+
+async def test_a_full_disk_stops_muxing_until_there_is_room(
+    spool: Path, store: CountingStore, lanes: Lanes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = LiveSpool(spool, picture_age_ms=80)
+    delivery = an_agent(spool, store, lanes)
+    call.run(60)
+    await delivery.round()
+    write = Bodies.write
+
+    def no_room(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Bodies, "write", no_room)
+    call.run(120)
+    with pytest.raises(IsotrackError, match="could not be made"):
+        await delivery.round()
+    monkeypatch.setattr(Bodies, "write", write)
+    call.run(180)
+    await delivery.round()
+    call.stop()
+    await delivery.finish(OVER)
+    assert media(store) == made_locally(spool, tmp_path / "local")
+
+
+@pytest.mark.parametrize("damage", [b"", b"00000000 {}", b"\xff" * 100])
+async def test_a_damaged_state_is_made_good_from_the_spool(
+    spool: Path, store: CountingStore, lanes: Lanes, tmp_path: Path, damage: bytes
+) -> None:
+    call = LiveSpool(spool)
+    call.run(120)
+    await an_agent(spool, store, lanes).round()
+    (state,) = (spool / "ship" / "sessions").iterdir()
+    state.write_bytes(damage)
+    call.run(130)
+    call.stop()
+    await an_agent(spool, store, lanes).finish(OVER)
+    assert media(store) == made_locally(spool, tmp_path / "local")
+    assert not store.uploads
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda state: state.update(group=1 << 40), id="refused-at-once"),
+        pytest.param(lambda state: [log.update(codec=7) for log in state["logs"].values()], id="found-on-the-way"),
+    ],
+)
+async def test_a_state_that_is_wrong_under_a_right_checksum_is_made_good_from_the_spool(
+    spool: Path, store: CountingStore, lanes: Lanes, tmp_path: Path, damage: Callable[[dict[str, Any]], object]
+) -> None:
+    """Who can write the volume can write that."""
+    call = LiveSpool(spool)
+    call.run(120)
+    await an_agent(spool, store, lanes).round()
+    (path,) = (spool / "ship" / "sessions").iterdir()
+    state = json.loads(path.read_bytes().partition(b" ")[2])
+    damage(state)
+    text = json.dumps(state).encode()
+    path.write_bytes(b"%08x %s" % (zlib.crc32(text), text))
+    call.run(130)
+    call.stop()
+    await an_agent(spool, store, lanes).finish(OVER)
+    assert media(store) == made_locally(spool, tmp_path / "local")
+
+
+async def test_bytes_that_a_state_relies_on_and_that_are_gone_are_made_again(
+    spool: Path, store: CountingStore, lanes: Lanes, tmp_path: Path
+) -> None:
+    call = LiveSpool(spool)
+    call.run(120)
+    await an_agent(spool, store, lanes).round()
+    for path in (spool / "ship" / "parts").iterdir():
+        path.unlink()
+    call.stop()
+    await an_agent(spool, store, lanes).finish(OVER)
+    assert media(store) == made_locally(spool, tmp_path / "local")
+
+
+def test_segments_are_given_back_when_covered_and_checkpointed(tmp_path: Path) -> None:
+    def names() -> list[str]:
+        return sorted(path.name for path in (tmp_path / "i0001").iterdir())
+
+    (tmp_path / "i0001").mkdir()
+    for name in ("t0001.000001.log", "t0001.000002.log", "t0001.000003.log", "t0002.000001.log", "journal.ndjson"):
+        (tmp_path / "i0001" / name).write_bytes(bytes(100))
+    everything = names()
+    assert reclaim(tmp_path, {"i0001/t0001": Position(1, 50), "i0001/t0002": Position()}, None) == 0
+    assert reclaim(tmp_path, {"i0001/t0001": Position(3, 50)}, {}) == 0
+    assert reclaim(tmp_path, {"i0001/t0001": Position(3, 50)}, {"i0001/t0001.000001.log": 99}) == 0
+    assert names() == everything
+    assert reclaim(tmp_path, {"i0001/t0001": Position(3, 50)}, {"i0001/t0001.000001.log": 100}) == 100
+    assert names() == [name for name in everything if name != "t0001.000001.log"]
+    assert reclaim(tmp_path, {"i0001/t0001": Position(3, 50), "i0001/t0003": Position(9)}, None) == 100
+    assert names() == ["journal.ndjson", "t0001.000003.log", "t0002.000001.log"]
+
+
+def keep_copy(spool: Path, whole: Path) -> None:
+    """Follow a spool of which segments go away."""
+    for path in (*segments(spool), *spool.glob("i*/journal*.ndjson")):
+        copy = whole / path.relative_to(spool)
+        if not copy.exists() or copy.stat().st_size != path.stat().st_size:
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nobody catches it."""

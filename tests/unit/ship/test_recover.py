@@ -1,0 +1,508 @@
+"""Recordings that were left unfinished become the files that they would have been, whoever finishes them and how often."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from isotrack_api.intent import Intent
+from isotrack_api.manifest import GapReason, Manifest, StopReason
+from isotrack_recorder.errors import IsotrackError, StorageError
+from isotrack_recorder.finalise.local import finish_local
+from isotrack_recorder.finalise.session import SessionStream
+from isotrack_recorder.pod.decisions import is_left_behind
+from isotrack_recorder.ship.checkpoints import Checkpoints
+from isotrack_recorder.ship.claim import claim_attempt
+from isotrack_recorder.ship.deliver import OVER, Delivery, End
+from isotrack_recorder.ship.lanes import Lanes
+from isotrack_recorder.ship.layout import layout_of
+from isotrack_recorder.ship.preflight import check_storage
+from isotrack_recorder.ship.recover import Recovery, epoch_of, look
+from isotrack_recorder.ship.retry import Patience
+from isotrack_recorder.spool.room import Room
+from isotrack_recorder.spool.watermarks import Usage
+from support.live_spool import LiveSpool
+from support.media import video_frames
+from support.memory_store import MemoryStore
+from support.shipping import ROOT, a_shipping_intent, two_people
+from support.spools import Call, Sender, steady
+
+EPOCH_MS = 1_760_000_000_000
+
+
+class Bucket:
+    """A bucket, and pods that come and go."""
+
+    def __init__(self, path: Path, lanes: Lanes) -> None:
+        self.path = path
+        self.lanes = lanes
+        self.store = MemoryStore()
+
+    def intent(self, attempt: int) -> Intent:
+        return a_shipping_intent(attempt=attempt, epoch_ms=None if attempt == 1 else EPOCH_MS)
+
+    def spool(self, attempt: int) -> Path:
+        return self.path / f"spool-{attempt}"
+
+    def begin(self, attempt: int) -> Checkpoints:
+        """The agent of an attempt starts."""
+        intent = self.intent(attempt)
+        checkpoints = Checkpoints(self.spool(attempt), intent, self.store)
+        assert claim_attempt(self.store, layout_of(intent), attempt, checkpoints.run)
+        check_storage(self.store, layout_of(intent), intent)
+        return checkpoints
+
+    async def drain(self, attempt: int, checkpoints: Checkpoints, *, goes: bool = True) -> None:
+        """The agent of an attempt ends in good order."""
+        delivery = Delivery(self.spool(attempt), self.intent(attempt), self.store, self.lanes)
+        delivery.leaves = partial(is_left_behind, attempt=attempt, goes=goes)
+        await checkpoints.flush(self.lanes)
+        await delivery.finish(End(False))
+
+    def recovery(self, name: str = "scratch", *, end: End | None = None) -> Recovery:
+        intent = self.intent(1)
+        layout, scratch = layout_of(intent), self.path / name
+        return Recovery(self.store, self.lanes, layout, scratch, intent, end=end or OVER)
+
+    def media(self) -> dict[str, bytes]:
+        return {key.removeprefix(f"{ROOT}/"): body for key, body in self.store.objects.items() if key.endswith(".mkv")}
+
+    def recording(self) -> Manifest:
+        return Manifest.model_validate_json(self.store.objects[f"{ROOT}/recording.json"])
+
+    def checkpoints(self) -> list[str]:
+        return sorted(key for key in self.store.objects if key.endswith(".ckpt"))
+
+
+@pytest.fixture
+def bucket(tmp_path: Path) -> Iterator[Bucket]:
+    with closing(Lanes()) as lanes:
+        yield Bucket(tmp_path, lanes)
+
+
+def die_at(bucket: Bucket, *moments: float) -> Call:
+    """A node dies behind its last checkpoint."""
+    call = two_people(bucket.spool(1))
+    checkpoints = bucket.begin(1)
+    for moment in moments:
+        call.write(until=moment)
+        checkpoints.ship()
+    return call
+
+
+async def test_a_dead_node_leaves_the_files_of_its_last_checkpoint(bucket: Bucket, tmp_path: Path) -> None:
+    """They are, byte for byte, those that a pod would have made that stopped there."""
+    die_at(bucket, 0.7, 1.4, 2.1)
+    await bucket.recovery().finalise()
+    finish_local(bucket.spool(1), bucket.intent(1), tmp_path / "local")
+    made = {path.name: path.read_bytes() for path in (tmp_path / "local").glob("*.mkv")}
+    assert bucket.media() == made
+    whole = bucket.recording()
+    assert sorted(file.name for file in whole.files) == sorted(made)
+    assert (whole.complete, whole.stop_reason, len(whole.attempts)) == (False, StopReason.INTERNAL_ERROR, 1)
+    assert "last checkpoint" in whole.message
+    assert whole.unfinished is None
+
+
+async def test_what_came_behind_the_last_checkpoint_costs_nothing_else(bucket: Bucket) -> None:
+    call = die_at(bucket, 0.7, 1.4)
+    call.write(until=2.5)
+    await bucket.recovery().finalise()
+    for file in bucket.recording().files:
+        [track] = file.tracks
+        assert 1100 <= track.end_ms <= 1500
+
+
+async def test_finishing_twice_changes_nothing(bucket: Bucket) -> None:
+    die_at(bucket, 1.0, 2.0)
+    first = await bucket.recovery().finalise()
+    objects, puts = dict(bucket.store.objects), len(bucket.store.puts)
+    second = await bucket.recovery("again").finalise()
+    assert bucket.store.objects == objects
+    assert len(bucket.store.puts) == puts
+    assert first is not None
+    assert second is not None
+    assert first.digest == second.digest
+
+
+async def test_the_end_of_a_long_call_does_not_look_through_its_checkpoints(bucket: Bucket) -> None:
+    """A call of two hours has more than a thousand: where none of them is needed they are listed once, to be deleted."""
+    call, checkpoints = two_people(bucket.spool(1)), bucket.begin(1)
+    call.write(stop=4.0)
+    await bucket.drain(1, checkpoints, goes=False)
+    assert bucket.checkpoints()
+    listed: list[str] = []
+    bucket.store.before = lambda operation, key: listed.append(key) if operation == "list" else None
+    await bucket.recovery().finalise()
+    assert bucket.recording().complete
+    assert not bucket.checkpoints()
+    assert set(listed) == {layout_of(bucket.intent(1)).checkpoints(1)}
+    assert len(listed) <= 2, "by `versions`, which lists objects in memory by two calls"
+
+
+async def test_checkpoints_go_when_the_recording_is_whole(bucket: Bucket) -> None:
+    die_at(bucket, 1.0, 2.0)
+    order: list[str] = []
+    bucket.store.before = lambda operation, key: order.append(f"{operation} {key.removeprefix(ROOT)}")
+    await bucket.recovery().finalise()
+    assert not bucket.checkpoints()
+    first_gone = next(number for number, line in enumerate(order) if line.startswith("purge"))
+    written = order.index("put /recording.json")
+    assert order[written:first_gone].count("get /recording.json") >= 1, "it was not read back before"
+
+
+async def test_uploads_that_nobody_will_complete_are_taken_back(bucket: Bucket) -> None:
+    die_at(bucket, 2.0)
+    bucket.store.create_upload(f"{ROOT}/alice.mkv", "video/matroska")
+    bucket.store.create_upload(f"{ROOT}-neighbour/alice.mkv", "video/matroska")
+    await bucket.recovery().finalise()
+    assert [upload.key for upload in bucket.store.uploads.values()] == [f"{ROOT}-neighbour/alice.mkv"]
+
+
+async def test_an_end_that_is_known_is_told(bucket: Bucket) -> None:
+    """The operator knows why the recording was to end; the pod that is gone could not say so."""
+    die_at(bucket, 1.0)
+    await bucket.recovery(end=End(True, StopReason.REQUESTED, "stopped while the node was away")).finalise()
+    assert bucket.recording().stop_reason is StopReason.REQUESTED
+    assert bucket.recording().message == "stopped while the node was away"
+    assert bucket.recording().attempts[0].stop_reason is StopReason.INTERNAL_ERROR
+
+
+async def test_an_end_that_a_pod_knew_stays(bucket: Bucket) -> None:
+    await drained_and_followed(bucket)
+    await bucket.recovery(end=End(True, StopReason.REQUESTED)).finalise()
+    assert bucket.recording().stop_reason is StopReason.CALL_ENDED
+
+
+async def test_a_pod_that_was_lost_before_it_copied_anything_is_told(bucket: Bucket) -> None:
+    """It may have captured for as long as a checkpoint takes to come; nobody will know. Nothing of it stays behind."""
+    await drained_and_followed(bucket)
+    bucket.begin(3).ship()
+    await bucket.recovery().finalise()
+    whole = bucket.recording()
+    assert (whole.complete, "attempt 3" in whole.message) == (False, True)
+    assert not bucket.checkpoints()
+    before = dict(bucket.store.objects)
+    await bucket.recovery("again").finalise()
+    assert bucket.store.objects == before
+
+
+async def test_a_pod_that_ended_without_having_captured_makes_nothing_incomplete(bucket: Bucket) -> None:
+    await drained_and_followed(bucket)
+    await bucket.drain(3, bucket.begin(3))
+    await bucket.recovery().finalise()
+    assert bucket.recording().complete
+
+
+async def test_nothing_captured_means_no_recording(bucket: Bucket) -> None:
+    bucket.begin(1)
+    assert await bucket.recovery().finalise() is None
+
+
+# ── several attempts ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def second_pod(bucket: Bucket, *, at: float = 10.0) -> Call:
+    """The successor finds Bob still there, and Carol comes later."""
+    call = Call(bucket.spool(2), attempt=2, started=at)
+    call.person("PA_b", "bob", at)
+    call.track("t0001", "PA_b", "bob", "camera", "vp8", at, track_id="TR_t0002")
+    call.frames("t0001", Sender(), 90000, steady(video_frames(60), at + 0.1, 1 / 30), base=100_000)
+    call.event("size", at + 0.1, track="t0001", timestamp=0, width=160, height=120, rotation=0)
+    call.person("PA_c", "carol", at + 15)
+    call.track("t0002", "PA_c", "carol", "camera", "vp8", at + 15)
+    call.frames("t0002", Sender(), 90000, steady(video_frames(30), at + 15, 1 / 30))
+    return call
+
+
+async def drained_and_followed(bucket: Bucket) -> None:
+    """Attempt 1 is drained with Alice gone and Bob in the call; attempt 2 ends with the call."""
+    call = two_people(bucket.spool(1))
+    first = bucket.begin(1)
+    call.write(until=1.0)
+    first.ship()
+    call.write(stop=4, reason="Drained")
+    await bucket.drain(1, first)
+    second = bucket.begin(2)
+    second_pod(bucket).write(stop=30, reason="CallEnded")
+    await bucket.drain(2, second, goes=False)
+
+
+async def test_a_small_disk_is_enough_for_one_session_after_the_other(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Logs of two sessions never lie on it at once; the files are the same."""
+    die_at(bucket, 1.0, 2.0)
+    monkeypatch.setattr(Room, "measure", lambda _room: Usage(used=0, capacity=1))
+    held: list[set[str]] = []
+
+    def watch(operation: str, key: str) -> None:
+        if operation == "put" and key.endswith(".mkv"):
+            held.append({path.name for path in (bucket.path / "scratch").rglob("t*.log")})
+
+    bucket.store.before = watch
+    await bucket.recovery().finalise()
+    assert sorted(len({name.partition(".")[0] for name in names}) for names in held) == [1, 1]
+    assert {file.user_id for file in bucket.recording().files} == {"alice", "bob"}
+
+
+async def test_a_session_over_two_attempts_becomes_one_file_with_a_declared_gap(bucket: Bucket) -> None:
+    await drained_and_followed(bucket)
+    recovery = bucket.recovery()
+    await recovery.finalise()
+    whole = bucket.recording()
+    by_user = {file.user_id: file for file in whole.files}
+    assert len(whole.files) == 3
+    assert recovery.made == (by_user["bob"],)
+    assert {user: file.attempt for user, file in by_user.items()} == {"alice": 1, "bob": 2, "carol": 2}
+    [bob] = by_user["bob"].tracks
+    assert bob.frames == 120
+    lost = [gap for gap in bob.gaps if gap.reason is GapReason.CRASHED]
+    assert [(gap.start_ms // 100, (gap.start_ms + gap.duration_ms) // 100) for gap in lost] == [(40, 101)]
+    assert by_user["bob"].start_offset_ms < 600
+    assert (whole.complete, whole.stop_reason) == (True, StopReason.CALL_ENDED)
+    assert [attempt.n for attempt in whole.attempts] == [1, 2]
+
+
+async def test_sessions_that_end_are_delivered_by_their_attempt_alone(bucket: Bucket) -> None:
+    """Only what goes on is left to the end: a drain is quick, and files of people who left do not wait."""
+    await drained_and_followed(bucket)
+    assert {name.split("_")[1] for name in bucket.media()} == {"alice", "carol"}
+    layout = layout_of(bucket.intent(1))
+    seen = look(bucket.store, layout)
+    assert [seen.manifests[n].unfinished for n in (1, 2)] == [("PA_b",), ("PA_b",)]
+    assert [[file.user_id for file in seen.manifests[n].files] for n in (1, 2)] == [["alice"], ["carol"]]
+
+
+async def test_only_what_was_left_behind_is_fetched(bucket: Bucket) -> None:
+    await drained_and_followed(bucket)
+    read: dict[str, int] = {}
+    original = bucket.store.get_range
+
+    def count(key: str, start: int, size: int) -> bytes:
+        data = original(key, start, size)
+        read[key] = read.get(key, 0) + len(data)
+        return data
+
+    bucket.store.get_range = count  # type: ignore[method-assign]
+    held = {key: len(bucket.store.objects[key]) for key in bucket.checkpoints()}
+    await bucket.recovery().finalise()
+    assert sum(read.values()) < 2.5 * sum(held.values())
+
+
+async def test_both_nodes_dead(bucket: Bucket) -> None:
+    """No manifest at all: everything comes from checkpoints."""
+    die_at(bucket, 1.0, 2.0)
+    second = bucket.begin(2)
+    second_pod(bucket).write(until=14)
+    second.ship()
+    await bucket.recovery().finalise()
+    whole = bucket.recording()
+    assert {file.user_id: file.attempt for file in whole.files} == {"alice": 1, "bob": 2}
+    assert not whole.complete
+    assert [attempt.n for attempt in whole.attempts] == [1, 2]
+    bob = next(file for file in whole.files if file.user_id == "bob")
+    assert any(gap.reason is GapReason.CRASHED for gap in bob.tracks[0].gaps)
+
+
+async def test_attempts_that_overlap_leave_no_gap(bucket: Bucket) -> None:
+    """A drained pod captures until its successor has its place in the call."""
+    call = two_people(bucket.spool(1))
+    first = bucket.begin(1)
+    call.write(stop=4, reason="Fenced")
+    await bucket.drain(1, first)
+    second = bucket.begin(2)
+    second_pod(bucket, at=2.6).write(stop=30, reason="CallEnded")
+    await bucket.drain(2, second, goes=False)
+    await bucket.recovery().finalise()
+    [bob] = [file for file in bucket.recording().files if file.user_id == "bob"]
+    assert bob.tracks[0].frames == 120
+    assert not bob.tracks[0].gaps
+
+
+async def test_the_first_attempt_may_come_in_last(bucket: Bucket) -> None:
+    """Its node was cut off: what the first finish could not know replaces what it made, under the same names."""
+    call = two_people(bucket.spool(1))
+    first = bucket.begin(1)
+    call.write(until=1.0)
+    first.ship()
+    second = bucket.begin(2)
+    second_pod(bucket).write(stop=30, reason="CallEnded")
+    await bucket.drain(2, second, goes=False)
+    fresh = look(bucket.store, layout_of(bucket.intent(1)))
+    assert [run.attempt for run in fresh.behind] == [1, 2]
+    call.write(stop=4, reason="Drained")
+    await bucket.drain(1, first)
+    await bucket.recovery().finalise()
+    bob = next(file for file in bucket.recording().files if file.user_id == "bob")
+    assert bob.tracks[0].frames == 120
+
+
+async def test_checkpoints_that_are_gone_do_not_make_worse_files(bucket: Bucket) -> None:
+    """Half of them were deleted when the process that did so died."""
+    await drained_and_followed(bucket)
+    kept = {key: bucket.store.objects[key] for key in bucket.checkpoints()}
+    await bucket.recovery().finalise()
+    media, recording = bucket.media(), bucket.recording()
+    leftover = sorted(kept)[-1]
+    bucket.store.objects[leftover] = kept[leftover]
+    await bucket.recovery("again").finalise()
+    assert (bucket.media(), bucket.recording()) == (media, recording)
+    assert not bucket.checkpoints()
+
+
+async def test_two_at_once_do_not_spoil_each_other_s_work(bucket: Bucket) -> None:
+    """The other one is done, and deletes what we are reading."""
+    await drained_and_followed(bucket)
+    media: list[dict[str, bytes]] = []
+    busy = False
+
+    def other(operation: str, key: str) -> None:
+        nonlocal busy
+        if operation == "get_range" and key.endswith("00000001.ckpt") and not busy and "/2/" in key:
+            busy = True
+            held = {key: body for key, body in bucket.store.objects.items() if key.endswith(".ckpt")}
+            with closing(Lanes()) as lanes:
+                rival = Recovery(
+                    bucket.store, lanes, layout_of(bucket.intent(1)), bucket.path / "rival", bucket.intent(1)
+                )
+                asyncio.run(rival.finalise())
+            media.append(bucket.media())
+            assert held
+            assert not bucket.checkpoints()
+
+    bucket.store.before = other
+    await bucket.recovery().finalise()
+    assert media == [bucket.media()]
+    assert {file.user_id for file in bucket.recording().files} == {"alice", "bob", "carol"}
+
+
+async def test_an_outage_in_the_middle_is_waited_out(bucket: Bucket) -> None:
+    die_at(bucket, 1.0, 2.0)
+    fails = iter([True, False, True, True, False])
+
+    def fail(operation: str, key: str) -> None:
+        if operation == "put" and key.endswith(".mkv") and next(fails, False):
+            raise StorageError("away")
+
+    bucket.store.before = fail
+    await bucket.recovery().finalise()
+    assert len(bucket.recording().files) == 2
+
+
+async def test_without_patience_checkpoints_stay_for_the_next_try(bucket: Bucket) -> None:
+    die_at(bucket, 1.0, 2.0)
+    bucket.store.patience = Patience(0)
+
+    def fail(operation: str, key: str) -> None:
+        if operation == "put" and key.endswith(".mkv"):
+            raise StorageError("away")
+
+    bucket.store.before = fail
+    with pytest.raises(StorageError):
+        await bucket.recovery().finalise()
+    assert bucket.checkpoints()
+    assert f"{ROOT}/recording.json" not in bucket.store.objects
+    bucket.store.before = lambda _operation, _key: None
+    bucket.store.patience = Patience()
+    await bucket.recovery("again").finalise()
+    assert len(bucket.recording().files) == 2
+
+
+async def test_what_could_not_be_made_stays_for_another_version(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = two_people(bucket.spool(1))
+    checkpoints = bucket.begin(1)
+    call.write(stop=4, reason="CallEnded")
+
+    advance = SessionStream.advance
+
+    def fail_for_bob(stream: SessionStream, **how: Any) -> bool:
+        if stream.state.peer_id == "PA_b":
+            raise ZeroDivisionError
+        return advance(stream, **how)
+
+    monkeypatch.setattr(SessionStream, "advance", fail_for_bob)
+    with pytest.raises(IsotrackError, match="could not be made"):
+        await bucket.drain(1, checkpoints, goes=False)
+    with pytest.raises(IsotrackError, match="could not be made"):
+        await bucket.recovery().finalise()
+    assert not bucket.recording().complete
+    assert "could not be made" in bucket.recording().message
+    assert [file.user_id for file in bucket.recording().files] == ["alice"]
+    assert bucket.checkpoints()
+    monkeypatch.undo()
+    await bucket.recovery("mended").finalise()
+    assert {file.user_id for file in bucket.recording().files} == {"alice", "bob"}
+    assert not bucket.checkpoints()
+
+
+async def test_missing_checkpoints_of_an_attempt_that_left_sessions_are_told(bucket: Bucket) -> None:
+    await drained_and_followed(bucket)
+    for key in bucket.checkpoints():
+        del bucket.store.objects[key]
+    await bucket.recovery().finalise()
+    whole = bucket.recording()
+    assert not whole.complete
+    assert "checkpoints of attempt 1, 2 are not there" in whole.message
+
+
+# ── who is at work ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_attempt_has_one_spool(bucket: Bucket) -> None:
+    layout = layout_of(bucket.intent(1))
+    first = Checkpoints(bucket.spool(1), bucket.intent(1), bucket.store)
+    second = Checkpoints(bucket.spool(2), bucket.intent(1), bucket.store)
+    assert claim_attempt(bucket.store, layout, 1, first.run)
+    assert claim_attempt(bucket.store, layout, 1, first.run), "an agent that was killed comes back"
+    assert not claim_attempt(bucket.store, layout, 1, second.run)
+
+
+def test_signs_of_life(bucket: Bucket) -> None:
+    bucket.store.now = lambda: 1000.0
+    die_at(bucket, 1.0)
+    seen = look(bucket.store, layout_of(bucket.intent(1)))
+    assert seen.alive(1020, patience=25) == {1}
+    assert seen.alive(1030, patience=25) == set()
+
+
+async def test_an_attempt_with_a_manifest_is_not_waited_for(bucket: Bucket) -> None:
+    call = two_people(bucket.spool(1))
+    call.write(stop=4, reason="Drained")
+    await bucket.drain(1, bucket.begin(1))
+    assert await bucket.recovery().wait_until_quiet()
+
+
+def test_the_timeline_s_zero_is_known_from_a_dead_attempt(bucket: Bucket) -> None:
+    layout = layout_of(bucket.intent(2))
+    assert epoch_of(bucket.store, layout, bucket.path / "scratch") is None
+    die_at(bucket, 1.0)
+    assert epoch_of(bucket.store, layout, bucket.path / "scratch") == EPOCH_MS
+
+
+async def test_what_was_given_back_on_the_disk_is_whole_in_the_bucket(bucket: Bucket, tmp_path: Path) -> None:
+    """A node dies whose spool, journal and all, had been given back as far as possible: nothing is missing, nothing differs."""
+    call = LiveSpool(bucket.spool(1), picture_bytes=300, segment_bytes=16_384, facts_per_tick=1)
+    checkpoints, whole = bucket.begin(1), tmp_path / "whole"
+    delivery = Delivery(call.path, bucket.intent(1), bucket.store, bucket.lanes)
+    for until in range(10, 100, 10):
+        call.run(until)
+        shutil.copytree(call.path, whole, dirs_exist_ok=True, ignore=shutil.ignore_patterns("ship", "journal.past"))
+        checkpoints.ship()
+        await delivery.round()
+        await delivery.reclaim(checkpoints.sent)
+    assert not (call.path / "i0001" / "journal.ndjson").exists()
+    assert not (call.path / "i0001" / "t0002.000001.log").exists()
+    await bucket.recovery().finalise()
+    finish_local(whole, bucket.intent(1), tmp_path / "local")
+    assert bucket.media() == {path.name: path.read_bytes() for path in (tmp_path / "local").glob("*.mkv")}
+    call.stop()

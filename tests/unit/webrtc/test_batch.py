@@ -1,0 +1,92 @@
+"""Reading batches of datagrams from a real socket."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from isotrack_recorder.webrtc.batch import SLOT_BYTES, SLOTS, Batch, enlarge_receive_buffer, supported
+
+pytestmark = pytest.mark.skipif(not supported(), reason="needs 64-bit Linux; elsewhere datagrams are read one by one")
+
+
+@pytest.fixture(params=[socket.AF_INET, socket.AF_INET6], ids=["IPv4", "IPv6"])
+def pair(request: pytest.FixtureRequest) -> Iterator[tuple[socket.socket, socket.socket]]:
+    loopback = "127.0.0.1" if request.param == socket.AF_INET else "::1"
+    with contextlib.ExitStack() as stack:
+        receiver, sender = (stack.enter_context(socket.socket(request.param, socket.SOCK_DGRAM)) for _ in range(2))
+        enlarge_receive_buffer(receiver, 8 << 20)
+        for end in (receiver, sender):
+            end.bind((loopback, 0))
+        sender.connect(receiver.getsockname())
+        receiver.setblocking(False)
+        yield receiver, sender
+
+
+def _await_stamps(batch: Batch, sender: socket.socket) -> None:
+    """Wait until the kernel stamps datagrams as they come.
+
+    The first socket of a machine that wants stamps switches them on for all, a little later (net_enable_timestamp defers
+    it to a worker); until then a datagram's time is that of its reading.
+    """
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        sender.send(b"?")
+        sent = time.monotonic_ns()
+        time.sleep(0.01)
+        assert batch.receive() == 1
+        if batch.arrivals[0] - sent < 5_000_000:
+            return
+    pytest.fail("the kernel does not stamp datagrams")
+
+
+def test_datagrams_come_with_length_time_and_source(pair: tuple[socket.socket, socket.socket]) -> None:
+    receiver, sender = pair
+    batch = Batch(receiver)
+    _await_stamps(batch, sender)
+    before = time.monotonic_ns()
+    for number in range(5):
+        sender.send(bytes([number]) * (number + 1))
+    after = time.monotonic_ns()
+    time.sleep(0.02)  # arrival is when the kernel received it, not when we read it
+    assert batch.receive() == 5
+    assert batch.lengths == [1, 2, 3, 4, 5]
+    for slot, arrival in enumerate(batch.arrivals):
+        start = slot * SLOT_BYTES
+        assert batch.data[start : start + slot + 1] == bytes([slot]) * (slot + 1)
+        assert before - 1_000_000 <= arrival <= after + 1_000_000
+        assert batch.source(slot) == sender.getsockname()[:2]
+    assert batch.receive() == 0
+
+
+def test_more_than_a_batch_takes_several_reads(pair: tuple[socket.socket, socket.socket]) -> None:
+    receiver, sender = pair
+    batch = Batch(receiver)
+    for number in range(SLOTS + 3):
+        sender.send(number.to_bytes(2, "big"))
+    assert batch.receive() == SLOTS
+    assert batch.source(SLOTS - 1) == sender.getsockname()[:2]
+    assert batch.receive() == 3
+    assert batch.data[:2] == SLOTS.to_bytes(2, "big")
+    assert batch.source(0) == sender.getsockname()[:2]
+
+
+def test_a_datagram_longer_than_a_slot_is_cut(pair: tuple[socket.socket, socket.socket]) -> None:
+    receiver, sender = pair
+    batch = Batch(receiver)
+    sender.send(b"x" * 5000)
+    sender.send(b"next")
+    assert batch.receive() == 2
+    assert batch.lengths == [SLOT_BYTES, 4]
+
+
+def test_a_closed_socket_is_an_error(pair: tuple[socket.socket, socket.socket]) -> None:
+    receiver, _ = pair
+    batch = Batch(receiver)
+    receiver.close()
+    with pytest.raises(OSError, match="recvmmsg"):
+        batch.receive()
