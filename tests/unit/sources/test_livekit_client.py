@@ -346,6 +346,28 @@ async def test_a_lost_media_connection_is_joined_again_and_totals_go_on() -> Non
     assert len(client.media) == 2
 
 
+async def test_a_close_of_the_media_that_overtakes_the_word_of_the_end_is_the_end() -> None:
+    """The server says that the room is deleted and closes the media; nothing orders the two sockets."""
+    media_closed = asyncio.Event()
+
+    async def ends(connection: Connection) -> None:
+        await connection.join(ALICE)
+        await media_closed.wait()
+        await connection.leave(R.ROOM_DELETED)
+
+    async with a_server(ends, is_closed) as url:
+        client = Client(url)
+        running = asyncio.create_task(client.source.run())
+        await in_time(client.ready.wait())
+        client.media[0].closed.set_result("closed by the other side")
+        await asyncio.sleep(0)
+        media_closed.set()
+        await in_time(running)
+    assert client.events[-1] == CallEnded("ROOM_DELETED")
+    assert "Disconnected" not in client.kinds
+    assert len(client.media) == 1
+
+
 async def test_media_that_never_stands_is_joined_again_and_given_up_in_time() -> None:
     async def stays(connection: Connection) -> None:
         await connection.join(ALICE)

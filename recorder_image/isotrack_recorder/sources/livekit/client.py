@@ -52,6 +52,8 @@ log = logging.getLogger(__name__)
 MAX_CANDIDATE_BYTES: Final = 4096
 SETTLE_SECONDS: Final = 0.4
 """Before we leave, packets that are missing may still come: a request, its answer, and once more."""
+LAST_WORD_SECONDS: Final = 1.0
+"""A server that ends a call says so and closes the media; on another socket, that close may arrive before the word."""
 STEADY_SECONDS: Final = 10
 """A connection that lasted so long was a good one: its loss is answered at once. Others are tried again ever later."""
 _NS: Final = 1_000_000_000
@@ -278,6 +280,8 @@ class LiveKitSource:
         media = asyncio.create_task(self._watch_media(self._media), name="livekit-media")
         try:
             await asyncio.wait((reading, media), return_when=asyncio.FIRST_COMPLETED)
+            if not outcome and self._media.closed.done():
+                await asyncio.wait((reading,), timeout=LAST_WORD_SECONDS)
             if not outcome:
                 outcome.append((Rejoin.NOW, media.result() if media.done() else "signalling connection lost"))
             if reading.done():
