@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
@@ -11,7 +11,8 @@ from isotrack_dev import requirements
 from isotrack_dev.progress import for_terminal
 from support.golden import Golden
 
-settings.register_profile("isotrack", deadline=None)  # of one example: a busy machine is no fault of the code
+# A busy machine is no fault of the code: neither one example nor their making has to be quick.
+settings.register_profile("isotrack", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("isotrack")
 
 
