@@ -132,22 +132,25 @@ def test_a_campaign_keeps_reproducers_and_says_how_to_repeat_them(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("body", "ended"),
+    ("body", "patience", "ended"),
     [
-        pytest.param("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "ended with -11", id="crashed"),
-        pytest.param("import time; time.sleep(60)", "ended with -9", id="silent"),
+        pytest.param("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", 60, "ended with -11", id="crashed"),
+        pytest.param("import time; time.sleep(600)", 5, "ended with -9", id="silent"),
     ],
 )
 def test_a_worker_that_dies_or_falls_silent_is_a_finding_with_its_input(
-    body: str, ended: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    body: str, patience: int, ended: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """It imports nothing before its report: on a busy machine that alone would be a long silence."""
     program = tmp_path / "worker"
     slot = tmp_path / "rtcp" / "in-hand"
     report = '{"inputs": 7, "corpus": 0, "lines": 3, "findings": []}'
-    kept = f"from fuzz.engine import Slot; import pathlib; Slot(pathlib.Path({str(slot)!r}), 64).put(b'in hand')"
+    in_hand = engine.Slot(tmp_path / "slot", 64)
+    in_hand.put(b"in hand")
+    kept = f"open({str(slot)!r}, 'wb').write({(tmp_path / 'slot').read_bytes()!r})"
     program.write_text(f"#!{sys.executable}\n{kept}\nprint({report!r}, flush=True)\n{body}\n")
     program.chmod(0o700)
-    monkeypatch.setattr(campaign, "STALL_SECONDS", 3)
+    monkeypatch.setattr(campaign, "STALL_SECONDS", patience)
     monkeypatch.setattr(campaign.sys, "executable", str(program))
     settings = campaign.Settings(inputs=200, seconds=None, seed=1, engine="mutate", folder=tmp_path)
     (result,) = campaign.run_campaign([HARNESSES["rtcp"]], settings, jobs=1)

@@ -141,10 +141,23 @@ class Tokens:
         self.on_refresh()
 
 
+class LeapingClock(SystemClock):
+    """The machine's clock, but for what a test lets pass at once."""
+
+    def __init__(self) -> None:
+        self._leapt_ns = 0
+
+    def leap(self, seconds: int) -> None:
+        self._leapt_ns += seconds * 1_000_000_000
+
+    def monotonic_ns(self) -> int:
+        return super().monotonic_ns() + self._leapt_ns
+
+
 class Client:
     """A client on the scripted server, wanting every track."""
 
-    def __init__(self, url: str, **settings: object) -> None:
+    def __init__(self, url: str, clock: SystemClock | None = None, **settings: object) -> None:
         self.events: list[Event] = []
         self.media: list[FakeMedia] = []
         self.tokens = Tokens()
@@ -154,7 +167,7 @@ class Client:
             LiveKitSettings(url=url, **{"first_join_seconds": 0, **settings}),  # type: ignore[arg-type]
             self.tokens,
             self,
-            SystemClock(),
+            clock or SystemClock(),
             self._open_media,
         )
 
@@ -218,7 +231,7 @@ async def a_server(*scripts: Script, status: int = 200) -> AsyncIterator[str]:
     assert not errors
 
 
-async def in_time(awaitable: Awaitable[object], seconds: float = 10) -> None:
+async def in_time(awaitable: Awaitable[object], seconds: float = 60) -> None:
     async with asyncio.timeout(seconds):
         await awaitable
 
@@ -346,8 +359,11 @@ async def test_a_lost_media_connection_is_joined_again_and_totals_go_on() -> Non
     assert len(client.media) == 2
 
 
-async def test_a_close_of_the_media_that_overtakes_the_word_of_the_end_is_the_end() -> None:
+async def test_a_close_of_the_media_that_overtakes_the_word_of_the_end_is_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The server says that the room is deleted and closes the media; nothing orders the two sockets."""
+    monkeypatch.setattr("isotrack_recorder.sources.livekit.client.LAST_WORD_SECONDS", 60.0)
     media_closed = asyncio.Event()
 
     async def ends(connection: Connection) -> None:
@@ -369,17 +385,24 @@ async def test_a_close_of_the_media_that_overtakes_the_word_of_the_end_is_the_en
 
 
 async def test_media_that_never_stands_is_joined_again_and_given_up_in_time() -> None:
+    clock = LeapingClock()
+    joins = 0
+
     async def stays(connection: Connection) -> None:
+        nonlocal joins
+        joins += 1
+        if joins == 2:
+            clock.leap(1000)
         await connection.join(ALICE)
         await connection.gone()
 
     async with a_server(stays) as url:
-        client = Client(url, media_seconds=0.05, first_join_seconds=0.2)
+        client = Client(url, clock=clock, media_seconds=0.05, first_join_seconds=900)
         client.stands = False
         with pytest.raises(SourceError, match="UDP"):
             await in_time(client.source.run())
     assert "Ready" not in client.kinds
-    assert len(client.media) >= 2
+    assert len(client.media) == 2
 
 
 async def test_a_rejoin_never_enters_another_call() -> None:
@@ -501,7 +524,7 @@ async def test_a_server_that_answers_no_ping_is_joined_again() -> None:
         client = Client(url)
         started = time.monotonic()
         await in_time(client.source.run())
-    assert 2 < time.monotonic() - started < 8
+    assert 2 < time.monotonic() - started < 30
     assert client.kinds.count("Joined") == 2
 
 
