@@ -23,6 +23,7 @@ from support.crds import install_crds
 from support.kubeconfigs import authority_of, server_of
 from support.manifests import a_file
 from support.rawkube import MERGE_PATCH, RawKube
+from support.waiting import until as await_true
 
 GROUP = "/apis/isotrack.dev/v1alpha1"
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
@@ -80,6 +81,9 @@ def _prepare(admin: RawKube, namespace: str, kubeconfig: Path, folder: Path) -> 
     _create(admin, f"{ours}/recordingreports", build_report(recording, 1))
     token = _create(admin, f"{core}/serviceaccounts/{base_name('standup', uid)}/token", {"spec": {}})
     (folder / "token").write_text(token["status"]["token"])
+    with RawKube(kubeconfig, token["status"]["token"]) as agent:
+        # The API server learns of its own roles with a delay.
+        await_true(lambda: agent.request("GET", f"{ours}/recordings/standup").ok, "the agent's rights are in force")
     (folder / "ca.crt").write_text(authority_of(kubeconfig))
     settings = KubeSettings(
         server=server_of(kubeconfig),
@@ -109,7 +113,7 @@ async def test_edits_and_deletion_reach_the_agent(team: Team, client: KubeClient
     views = asyncio.Queue[RecordingView]()
     watch = asyncio.create_task(client.watch_recording(views.put_nowait))
     try:
-        assert await asyncio.wait_for(views.get(), 10) == RecordingView()
+        assert await asyncio.wait_for(views.get(), 60) == RecordingView()
         team.change({"spec": {"desiredState": "Paused", "participants": {"userIds": ["alice"]}}})
         assert await until(views, lambda view: view.desired is DesiredState.PAUSED) == RecordingView(
             DesiredState.PAUSED, ("alice",)
@@ -127,7 +131,7 @@ async def test_edits_and_deletion_reach_the_agent(team: Team, client: KubeClient
 
 async def until(views: asyncio.Queue[RecordingView], holds: Any) -> RecordingView:
     """The next view of which something holds."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not holds(view := await views.get()):
             pass
     return view

@@ -14,9 +14,11 @@ import yaml
 from support.contract_cases import RECORDING
 from support.crds import install_crds
 from support.rawkube import APPLY_PATCH, MERGE_PATCH, Answer, RawKube
+from support.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
-RBAC = "/apis/rbac.authorization.k8s.io/v1"
+RBAC_GROUP = "rbac.authorization.k8s.io"
+RBAC = f"/apis/{RBAC_GROUP}/v1"
 RECORDINGS = "/apis/isotrack.dev/v1alpha1"
 DRY = {"dryRun": "All"}
 
@@ -42,6 +44,16 @@ def _paths(namespace: str) -> dict[str, str]:
         "Role": f"{RBAC}/namespaces/{namespace}/roles",
         "RoleBinding": f"{RBAC}/namespaces/{namespace}/rolebindings",
     }
+
+
+def _review(namespace: str, verb: str, group: str, resource: str) -> dict[str, Any]:
+    attributes = {"namespace": namespace, "verb": verb, "group": group, "resource": resource, "name": "any"}
+    return {"spec": {"resourceAttributes": attributes}}
+
+
+def _is_allowed(actor: RawKube, review: dict[str, Any]) -> bool:
+    answer = actor.request("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)
+    return bool(answer.ok and answer.body["status"]["allowed"])
 
 
 def _token(admin: RawKube, namespace: str, account: str) -> str:
@@ -94,6 +106,15 @@ def actors(cluster: Cluster) -> Iterator[Actors]:
                 RawKube(cluster.kubeconfig, _token(admin, home, f"{home}-operator")) as operator,
                 RawKube(cluster.kubeconfig, _token(admin, team, "editor")) as editor,
             ):
+                # The API server learns of its own roles with a delay: one right of each shows that all of it is in force.
+                for actor, namespace, verb, group, resource in (
+                    (operator, team, "create", RBAC_GROUP, "roles"),
+                    (operator, home, "get", "", "secrets"),
+                    (editor, team, "get", "isotrack.dev", "recordings"),
+                    (editor, team, "patch", "isotrack.dev", "recordings"),
+                ):
+                    review = _review(namespace, verb, group, resource)
+                    until(lambda: _is_allowed(actor, review), f"{review} is in force")  # noqa: B023 - asked at once
                 yield Actors(admin, operator, editor, home, team)
         finally:
             for document in documents:
