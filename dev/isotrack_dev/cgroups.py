@@ -54,7 +54,7 @@ def remaining(stack: str, root: Path = ROOT) -> list[Path]:
     return found
 
 
-def remove(stack: str, seconds: float = 10.0) -> list[Path]:
+def remove(stack: str, seconds: float = 30.0) -> list[Path]:
     """Remove the subtree, waiting for killed processes to leave it; returns what could not be removed."""
 
     def gone() -> bool:

@@ -36,7 +36,7 @@ def deploy_operator(
         kubectl("wait", "crd", "--for=condition=Established", "-l", f"app.kubernetes.io/instance={chart.RELEASE}")
     with shown.step("operator ready"):
         try:
-            kubectl("rollout", "status", DEPLOYMENT, "--namespace", namespace, "--timeout=120s", seconds=130)
+            kubectl("rollout", "status", DEPLOYMENT, "--namespace", namespace, "--timeout=240s", seconds=250)
         except DevError as error:
             raise DevError(f"{error}\n{_last_words(kubectl, namespace)}") from error
 

@@ -26,7 +26,7 @@ from .record import read_environment
 from .requirements import find
 from .servers import answers, make_bucket
 
-READY_SECONDS = 60.0
+READY_SECONDS = 120.0
 TCP_LISTEN = "0A"
 """linux/tcp_states.h, as /proc/net/tcp writes it."""
 

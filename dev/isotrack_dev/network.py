@@ -83,7 +83,7 @@ def disconnect(one: Addresses, stack: str) -> None:
         try:
             run(["ip", "link", "del", one.interface])
         except StartError:  # the kernel was faster
-            if not wait_until(lambda: not connected(one, stack), 5):
+            if not wait_until(lambda: not connected(one, stack), 30):
                 raise
 
 

@@ -154,7 +154,7 @@ class _Ceph:
 
     def start_osd(self) -> tuple[subprocess.Popen[bytes], int]:
         number = str(uuid.uuid4())
-        if not wait_until(lambda: self._try(*self.command("ceph", "client.admin"), "osd", "new", number), 20.0):
+        if not wait_until(lambda: self._try(*self.command("ceph", "client.admin"), "osd", "new", number), 60.0):
             raise StartError("the Ceph monitor takes no OSD")
         (self._state / "osd").mkdir(exist_ok=True)
         self._run("ceph-osd", "-c", self._conf, "-i", "0", "--mkfs", "--osd-uuid", number)
@@ -235,7 +235,7 @@ rgw crypt s3 kms encryption keys = {KMS_KEY}={self._kms_key}
 
     def _call(self, program: str, words: Sequence[str | Path]) -> subprocess.CompletedProcess[str]:
         command = [self._program(program), *(str(word) for word in words)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=self._state)
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=self._state)
 
     def _program(self, name: str) -> str:
         return str(requirements.find(name) or name)

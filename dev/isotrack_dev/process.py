@@ -55,7 +55,7 @@ class Process:
         self.signal(signal.SIGTERM)
         if not wait_until(lambda: not self.alive, grace_seconds):
             self.signal(signal.SIGKILL)
-            wait_until(lambda: not self.alive, 5.0)
+            wait_until(lambda: not self.alive, 30.0)
 
 
 def _start_ticks(pid: int) -> int | None:
@@ -120,7 +120,7 @@ def spawn(
 
 
 def await_ready(
-    name: str, child: subprocess.Popen[bytes], log: Path, ready: Callable[[], bool], seconds: float = 30.0
+    name: str, child: subprocess.Popen[bytes], log: Path, ready: Callable[[], bool], seconds: float = 60.0
 ) -> None:
     """Return once `ready` holds.
 

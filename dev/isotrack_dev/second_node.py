@@ -29,7 +29,7 @@ from .progress import Progress
 from .provision import write_node
 from .record import NO_SLOT, Record
 
-READY_SECONDS = 60.0
+READY_SECONDS = 150.0
 UPLINK = "up0"
 DOWNLINK = "node2"
 """The first node's end of the link; a name of at most 15 characters."""

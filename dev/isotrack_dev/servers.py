@@ -80,7 +80,7 @@ def livekit_server(
         udp_port: For media; 0 takes a free one.
         keys: API key and secret, for a server that comes back; absent makes fresh ones.
     Raises:
-        StartError: It did not answer within 30 s.
+        StartError: It did not answer within 60 s.
         RequirementError, BuildError: The server is not built yet and cannot be.
     """
     program = tools.ensure(["livekit-server"])["livekit-server"]
@@ -128,7 +128,7 @@ def s3_server(
         tls: Speak HTTPS.
         virtual_domain: Take `bucket.<virtual_domain>` as host name, beside paths.
     Raises:
-        StartError: It did not answer within 30 s.
+        StartError: It did not answer within 60 s.
         RequirementError, BuildError: The server is not built yet and cannot be.
     """
     program = tools.ensure(["versitygw"])["versitygw"]
@@ -236,11 +236,11 @@ def free_port(address: str, kind: socket.SocketKind = socket.SOCK_STREAM) -> int
 
 
 def answers(address: str, port: int, path: str = "/", *, authority: Path | None = None) -> bool:
-    """Whether an HTTP server (HTTPS with an `authority` to trust) says 200 to a GET within a second."""
+    """Whether an HTTP server (HTTPS with an `authority` to trust) says 200 to a GET within five seconds."""
     connection = (
-        http.client.HTTPSConnection(address, port, timeout=1, context=ssl.create_default_context(cafile=str(authority)))
+        http.client.HTTPSConnection(address, port, timeout=5, context=ssl.create_default_context(cafile=str(authority)))
         if authority
-        else http.client.HTTPConnection(address, port, timeout=1)
+        else http.client.HTTPConnection(address, port, timeout=5)
     )
     try:
         connection.request("GET", path)

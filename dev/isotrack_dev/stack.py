@@ -30,7 +30,7 @@ from .process import Process, wait_until
 from .progress import Progress, Silent
 from .provision import admin_api, provision
 from .record import NO_SLOT, Record, StackInfo, read_environment
-from .second_node import SecondNode
+from .second_node import READY_SECONDS, SecondNode
 from .servers import s3_folders
 
 PROGRAMS = (
@@ -163,9 +163,9 @@ class Stack:
                 raise StartError(f"{dead[0]} ended during the start:\n{tail(self.log(dead[0]))}")
             return api.node_ready(self.node) and api.exists("/api/v1/namespaces/default/serviceaccounts/default")
 
-        if not wait_until(usable, 60, interval=0.1):
+        if not wait_until(usable, READY_SECONDS, interval=0.1):
             raise StartError(
-                f"node {self.node} is not ready after 60 s. The kubelet's log:\n{tail(self.log('kubelet'))}"
+                f"node {self.node} is not ready after {READY_SECONDS:g} s. The kubelet's log:\n{tail(self.log('kubelet'))}"
             )
 
     def load_images(self, archives: Sequence[Path]) -> None:
@@ -210,7 +210,7 @@ class Stack:
         """
         process = self.components()[component]
         process.signal(signal.SIGKILL)
-        wait_until(lambda: not process.alive, 5)
+        wait_until(lambda: not process.alive, 30)
 
     def again(self, component: str) -> None:
         """Start a server that was killed, with all that it had on its disk; returns once it is ready.

@@ -96,7 +96,7 @@ def pod(stack: Stack) -> dict[str, Any]:
     manifest = JOB.replace("IMAGE", images.ensure_base().name).replace("AGENT", script)
     stack.kubectl("label", "namespace", "default", "pod-security.kubernetes.io/enforce=restricted", "--overwrite")
     stack.kubectl("apply", "-f", "-", stdin=manifest)
-    stack.kubectl("wait", "job/shape", "--for=condition=Failed", "--timeout=60s", seconds=70)
+    stack.kubectl("wait", "job/shape", "--for=condition=Failed", "--timeout=120s", seconds=130)
     found: dict[str, Any] = json.loads(stack.kubectl("get", "pods", "-l", "job-name=shape", "-o", "json"))
     assert len(found["items"]) == 1
     pod: dict[str, Any] = found["items"][0]
@@ -147,7 +147,6 @@ def test_starting_a_running_stack_again_changes_nothing(stack: Stack) -> None:
 
 def test_down_leaves_nothing_behind(tmp_path: Path) -> None:
     """Not even of a stack with a running pod: processes, mounts, interfaces, cgroups and files all go."""
-    mounts = Path("/proc/self/mountinfo").read_text()
     one = Stack("test-down", tmp_path / "state")
     one.up([images.ensure_base().archive])
     record = one.record
@@ -162,7 +161,7 @@ def test_down_leaves_nothing_behind(tmp_path: Path) -> None:
         "import time; time.sleep(600)",
     ]
     one.kubectl("run", "sleeper", *arguments)
-    one.kubectl("wait", "pod/sleeper", "--for=condition=Ready", "--timeout=30s")
+    one.kubectl("wait", "pod/sleeper", "--for=condition=Ready", "--timeout=100s")
     assert any("test-down" in cgroup for cgroup in of_processes("cgroup"))
 
     one.down()
@@ -174,7 +173,9 @@ def test_down_leaves_nothing_behind(tmp_path: Path) -> None:
     assert Addresses(record.slot).interface not in network.interfaces()
     assert Addresses(record.slot).pods not in network.routes()
     assert cgroups.remaining("test-down") == []
-    assert Path("/proc/self/mountinfo").read_text() == mounts
+    # Of others (tests beside this one mount, too) nothing tells; what is ours lies below our folder or bears our name.
+    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    assert not [mount for mount in mounts if str(tmp_path) in mount or "test-down" in mount]
 
 
 def of_processes(file: str) -> list[str]:
@@ -192,7 +193,7 @@ def test_failed_start_is_explained_and_cleaned_up(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("isotrack_dev.config.versitygw", lambda *_, **__: ["--no-such-flag"])
     with pytest.raises(StartError, match="no-such-flag"):
         one.up()
-    assert wait_until(lambda: one.remains() == [], 5)
+    assert wait_until(lambda: one.remains() == [], 60)
     assert one.log("s3").exists()
     one.down()
 
