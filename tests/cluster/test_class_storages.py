@@ -29,7 +29,6 @@ def wait(tenant: Tenant, status: str, reason: str) -> Object:
         lambda one: (condition(one, "StorageReady").get("status"), condition(one, "StorageReady").get("reason"))
         == (status, reason),
         f"StorageReady is {status}, {reason}",
-        seconds=60,
     )
 
 

@@ -21,7 +21,7 @@ from support.people import People, Person, Picture
 from support.recording_check import BESIDE_A_CLUSTER, Recorded, check_recording
 from support.waiting import until
 
-pytestmark = [pytest.mark.faults, pytest.mark.realtime, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.faults, pytest.mark.realtime, pytest.mark.timeout(1200)]
 
 FPS = 15
 ALICE = Person(identity="alice", camera=Picture(pre_encoded=True, fps=FPS))
@@ -98,7 +98,7 @@ def test_a_node_that_dies_costs_what_came_after_the_last_checkpoint(
         people.play(12)
         stack.lose_node()
         fault = last_sent(Ledger.load(people.ledger))
-        tenant.wait("node", second_attempt_captures, "the successor captures", seconds=150)
+        tenant.wait("node", second_attempt_captures, "the successor captures")
         people.play(5)
         finished, recorded = finish(tenant, "node", people)
     cost = cost_of(serials_of(recorded), fault, FPS, sent_by(Ledger.load(people.ledger)))

@@ -90,14 +90,14 @@ def test_an_outage_of_the_storage_costs_pictures_then_sound_and_never_the_pod(
         people.play(2)
         with storage_away(stack):
             volume.fill(79)  # the call itself does the rest
-            told = tenant.wait("full", lagging("CamerasShed"), "cameras are given up", seconds=120)
+            told = tenant.wait("full", lagging("CamerasShed"), "cameras are given up")
             assert is_true(told, "UploadLagging")
             assert is_true(told, "Capturing"), "sound goes on"
             people.play(3)
             volume.fill(97)
             told = tenant.wait("full", lagging("SpoolFull"), "nothing is received any more")
             assert condition(told, "Ready")["reason"] == "SpoolFull"
-            until(lambda: volume.kubelet_sees() >= 0.97 * LIMIT, "the kubelet sees it, too", seconds=60, interval=1)
+            until(lambda: volume.kubelet_sees() >= 0.97 * LIMIT, "the kubelet sees it, too", interval=1)
             people.play(15)  # it judges every ten seconds
             volume.empty()
             tenant.wait("full", lagging("SpoolClear"), "there is room again")

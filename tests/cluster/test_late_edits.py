@@ -118,7 +118,7 @@ def late(cluster: Cluster) -> Iterator[Late]:
 
 def _wait_until_in_force(late: Late) -> None:
     """The API server compiles policies in the background and offers no sign of it but their effect."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not late.edit({}, STOPPED, {"desiredState": "Paused"}).warnings:
         assert time.monotonic() < deadline, "the policy never came into force"
         time.sleep(0.2)

@@ -50,7 +50,7 @@ def test_operator_that_dies_again_and_again_makes_nothing_twice(tenant: Tenant, 
     kill_operator(tenant, operator)
     with tenant.people("restless", ALICE) as people:
         people.join("alice")
-        tenant.wait("restless", lambda one: bool(attempts(one)), "attempt 1 was made", seconds=90)
+        tenant.wait("restless", lambda one: bool(attempts(one)), "attempt 1 was made")
         kill_operator(tenant, operator)
         recording = tenant.wait_capturing("restless")
         kill_operator(tenant, operator)
@@ -129,7 +129,7 @@ def test_end_before_the_start_gives_the_call_back(tenant: Tenant, operator: str,
         tenant.patch("early", desiredState="Stopped")
         assert reason(tenant.wait_finished("early"), "Succeeded") == "StoppedBeforeStart"
     else:
-        tenant.cluster.kubectl("delete", "recording", "early", "-n", tenant.namespace, "--timeout=20s")
+        tenant.cluster.kubectl("delete", "recording", "early", "-n", tenant.namespace, "--timeout=100s")
     until(lambda: not claims_of(tenant, operator), "the call is free again")
 
 
@@ -162,7 +162,7 @@ def test_class_says_whether_its_sfu_lets_us_in(tenant: Tenant, operator: str) ->
 def wait_for_source(tenant: Tenant, name: str, word: str) -> Object:
     """Wait until a class says this of its source."""
     return tenant.cluster.wait(
-        "recordingclasses", name, "", lambda one: reason(one, "SourceReady") == word, f"SourceReady, {word}", seconds=60
+        "recordingclasses", name, "", lambda one: reason(one, "SourceReady") == word, f"SourceReady, {word}"
     )
 
 

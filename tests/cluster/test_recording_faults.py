@@ -132,7 +132,7 @@ def test_a_recorder_container_that_is_killed_is_started_again_in_its_pod(tenant:
         pod = the_pod(tenant, recording)
         first_process(pod["metadata"]["uid"], "capture").kill()
         fault = last_sent(Ledger.load(people.ledger))
-        until(lambda: restarts(tenant, recording)["recorder"], "the kubelet starts the recorder again", seconds=30)
+        until(lambda: restarts(tenant, recording)["recorder"], "the kubelet starts the recorder again")
         tenant.wait_capturing("oom")
         people.play(6)
         finished, recorded = finish(tenant, "oom", people)
@@ -158,7 +158,7 @@ def test_an_agent_that_is_killed_begins_again_in_its_pod_and_nothing_is_lost(ten
             find(pod["metadata"]["uid"], "agent").kill()
             faults.append(last_sent(Ledger.load(people.ledger)))
             people.play(3)
-        until(lambda: restarts(tenant, recording)["agent"] == 1, "the kubelet starts the agent again", seconds=30)
+        until(lambda: restarts(tenant, recording)["agent"] == 1, "the kubelet starts the agent again")
         finished, recorded = finish(tenant, "agent", people)
         assert the_pod(tenant, recording)["metadata"]["uid"] == pod["metadata"]["uid"]
     status = finished["status"]
@@ -186,7 +186,7 @@ def test_a_recording_that_is_deleted_in_mid_call_is_finished_and_leaves_nothing_
     assert recorded.manifest.stop_reason is StopReason.DELETED
     assert recorded.one("alice").media.duration > 4
     assert missing(serials_of(recorded), sent_by(Ledger.load(people.ledger))) == []
-    until(lambda: not left_of(tenant, recording, operator), "everything of it is gone", seconds=60, interval=0.5)
+    until(lambda: not left_of(tenant, recording, operator), "everything of it is gone", interval=0.5)
     bucket = tenant.cluster.bucket
     assert bucket.uploads(bucket.folder_of(f"{tenant.namespace}/gone-")) == []
 

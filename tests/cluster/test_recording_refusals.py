@@ -69,7 +69,7 @@ def test_the_condition_says_what_to_do(
     with tenant.people("blocked", ALICE) as people:
         people.join("alice")
         tenant.record("blocked", **spec)
-        found = tenant.wait("blocked", lambda one: why in stalled_by(one), f"Stalled, {why}", seconds=60)
+        found = tenant.wait("blocked", lambda one: why in stalled_by(one), f"Stalled, {why}")
         text = condition(found, "Stalled")["message"]
         for word in words:
             assert word in text

@@ -36,7 +36,7 @@ def operator_away(tenant: Tenant, operator: str) -> Iterator[None]:
     scale = ("scale", DEPLOYMENT, "-n", operator)
     tenant.cluster.kubectl(*scale, "--replicas=0")
     selector = "app.kubernetes.io/component=operator"
-    until(lambda: not tenant.cluster.list("pods", operator, selector), "the operator is away", seconds=60)
+    until(lambda: not tenant.cluster.list("pods", operator, selector), "the operator is away")
     try:
         yield
     finally:
@@ -74,7 +74,7 @@ def test_a_recording_whose_namespace_is_gone_is_finished_by_a_sweep(
                     first_process(pod["metadata"]["uid"], command).kill()
                 cluster.kubectl("delete", "namespace", tenant.namespace, "--wait=false")
                 age(stack.layout.state / "s3" / bucket.name / key, LONG_AGO)
-            folder = until(lambda: _finished(tenant, key), "a sweep has finished it", seconds=60)
+            folder = until(lambda: _finished(tenant, key), "a sweep has finished it", seconds=120)
             bucket.download(folder, tmp_path / "files")
             recorded = check_recording(tmp_path / "files", people.cast, Ledger.load(people.ledger), BESIDE_A_CLUSTER)
         assert (fault - max(serials_of(recorded))) / FPS <= LOST_SECONDS, "captured media was lost"

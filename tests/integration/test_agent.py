@@ -120,7 +120,7 @@ async def running(pod: Pod, **settings: Any) -> AsyncIterator[tuple[Agent, async
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def ended(task: asyncio.Task[int], seconds: float = 60) -> int:
+async def ended(task: asyncio.Task[int], seconds: float = 120) -> int:
     return await asyncio.wait_for(task, seconds)
 
 
@@ -372,7 +372,7 @@ async def test_a_missing_bucket_ends_the_attempt_in_its_first_seconds(pod: Pod) 
     intent = pod.intent.model_copy(update={"storage": storage})
     async with RecorderEnd(pod.run) as recorder, running(pod, intent=intent) as (_, task):
         recorder.say("Capturing")
-        assert await ended(task, 15) == 73
+        assert await ended(task) == 73
     message = pod.termination()
     assert message["reason"] == "StorageRefused"
     assert "create it" in message["message"]
@@ -402,12 +402,14 @@ async def test_an_outage_beyond_the_grace_is_told(pod: Pod) -> None:
     storage = pod.intent.storage.model_copy(update={"endpoint": "http://127.0.0.1:9"})
     intent = pod.intent.model_copy(update={"storage": storage})
     async with (
+        ApiServer(pod.path / "api") as api,
         RecorderEnd(pod.run) as recorder,
-        running(pod, intent=intent, grace_seconds=2, grace_margin_seconds=1) as (agent, task),
+        running(pod, intent=intent, kube=api.settings, grace_seconds=2, grace_margin_seconds=1) as (agent, task),
     ):
         recorder.say("Stopped", stop_reason="Drained")
+        await api.reported_that(lambda report: report.get("stopReason") == "Drained")  # the end of capture is known
         agent.terminate()
-        assert await ended(task, 30) == 74
+        assert await ended(task) == 74
     message = pod.termination()
     assert message["reason"] == "StorageUnavailable"
     assert "not everything could be uploaded" in message["message"]
@@ -451,7 +453,7 @@ async def test_a_killed_agent_goes_on_where_it_was(pod: Pod) -> None:
         recorder.say("Stopped", stop_reason="CallEnded")
         second = pod.start()
         try:
-            assert await asyncio.to_thread(second.wait, 60) == 0, (pod.path / "agent.log").read_text()
+            assert await asyncio.to_thread(second.wait, 120) == 0, (pod.path / "agent.log").read_text()
         finally:
             second.kill()
     assert len(pod.manifest().files) == 2

@@ -28,7 +28,7 @@ class Recorder:
         self.server.changed()
 
     async def told(self) -> Command:
-        return await asyncio.wait_for(self.commands.get(), 10)
+        return await asyncio.wait_for(self.commands.get(), 60)
 
 
 @asynccontextmanager
@@ -50,7 +50,7 @@ class Agent:
         self.task = asyncio.create_task(self.link.run())
 
     async def sees(self, holds: Callable[[RecorderLink], object]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not holds(self.link):
                 self.changed.clear()
                 await self.changed.wait()

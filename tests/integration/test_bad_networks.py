@@ -272,7 +272,7 @@ def test_a_restarted_sfu_is_followed(call: Call) -> None:
             people.play(4)
             keys = first.api_key, first.api_secret
             second.enter_context(livekit_server(state, port=port, udp_port=udp, keys=keys))
-            recorder.wait("reconnected", seconds=40)
+            recorder.wait("reconnected", seconds=60)
             recorder.recording("alice", "microphone", "camera", nth=2)
             people.play(SETTLE_SECONDS)
             recorder.interrupt()

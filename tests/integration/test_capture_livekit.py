@@ -80,7 +80,7 @@ class Recorder:
 
     async def fact(self, name: str, *, nth: int = 1, **fields: object) -> dict[str, Any]:
         """Wait until the nth fact of this kind with these fields is in the journal."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 self._changed.clear()
                 found = [event for event in self.journal(name) if fields.items() <= event.items()]
@@ -93,7 +93,7 @@ class Recorder:
         """Wait until `more` further frames of a person's nth track of a source are there; returns its log."""
         log = str((await self.fact("track", user_id=who, source=source, nth=nth))["track"])
         before = len(self.frames(log))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(self.frames(log)) < before + more:
                 await self.change()
         return log
@@ -105,13 +105,13 @@ class Recorder:
 
     async def lasted(self, log: str, seconds: int) -> None:
         """Wait until a log holds so much."""
-        async with asyncio.timeout(seconds + 10):
+        async with asyncio.timeout(seconds + 60):
             while (frames := self.frames(log))[-1].arrival_ns - frames[0].arrival_ns < seconds * 10**9:
                 await self.change()
 
     async def ended(self) -> StopReason:
         """Wait for the end; the reason in the journal."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await self.task
         [stop] = self.journal_on_disk("stop")
         return StopReason(stop["reason"])
@@ -219,7 +219,7 @@ async def test_the_wanted_layer_of_a_simulcast_camera_is_received(call: Call) ->
     ):
         for running in (high, low):
             await running.media("alice", "camera")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while low.journal("size")[-1]["width"] >= high.journal("size")[-1]["width"]:
                 await low.change()
 

@@ -180,7 +180,7 @@ async def test_a_full_volume_is_given_back_when_the_storage_is_there_again(
                 studio.capture.stop(StopReason.REQUESTED)
                 await capturing
                 recorder.say("Stopped", stop_reason="Requested")
-                async with asyncio.timeout(60):
+                async with asyncio.timeout(120):
                     assert await shipping == 0
             finally:
                 for task in (performing, capturing, shipping):

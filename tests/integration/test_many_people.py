@@ -45,7 +45,7 @@ def test_two_hundred_people_are_recorded_each_for_themselves(call: Call) -> None
     }
     with call.record() as recorder, raw_publishers(call.server, call.room, people):
         recorder.wait("codec", nth=2 * PEOPLE, seconds=120)
-        recorder.wait("counters", nth=8 * PEOPLE, seconds=60)
+        recorder.wait("counters", nth=8 * PEOPLE, seconds=120)
         recorder.interrupt()
         ended = recorder.ended(120)
     assert ended.code == 0, ended.stderr

@@ -210,7 +210,7 @@ def test_ctrl_c_twice_ends_at_once_and_the_files_can_be_made_later(call: Call, b
                 recorder.interrupt()
                 recorder.wait("stop")
                 recorder.interrupt()
-                ended = recorder.ended(5)
+                ended = recorder.ended(20)
     assert ended.code == 130, ended.stderr
     (left,) = call.folder.glob("state/**/.isotrack-*")
     assert left.name in ended.stderr.replace("\n", "")
@@ -284,7 +284,7 @@ def test_a_killed_recorder_s_last_words_are_copied_and_an_orderly_end_leaves_no_
             people.play(3)
             recorder.kill()
             killed = time.time()
-            until(lambda: not Path(f"/proc/{shipper}").exists(), "what ships has ended, too", seconds=15)
+            until(lambda: not Path(f"/proc/{shipper}").exists(), "what ships has ended, too")
     assert not [key for key in bucket.keys("orderly/") if key.endswith(".ckpt")]
     finish_from_bucket(call, bucket, "killed/")
     assert lost_seconds(call, people, killed) <= 1

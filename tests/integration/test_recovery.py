@@ -70,7 +70,7 @@ class Scene:
     async def run(self, command: str, pod: str, attempt: int = 1, **environment: str) -> int:
         """A pod's process, until it ends."""
         process = self.start(command, pod, attempt, **environment)
-        return await asyncio.to_thread(process.wait, 60)
+        return await asyncio.to_thread(process.wait, 150)
 
     def log(self, pod: str) -> str:
         return (self.path / f"{pod}.log").read_text()
@@ -181,7 +181,7 @@ async def test_a_recording_that_goes_on_is_left_alone(scene: Scene) -> None:
             assert "is being recorded to at this moment" in refused.stderr
             call.write(stop=16, reason="CallEnded")
             recorder.say("Stopped", stop_reason="CallEnded")
-            assert await asyncio.to_thread(process.wait, 60) == 0, scene.log("pod")
+            assert await asyncio.to_thread(process.wait, 150) == 0, scene.log("pod")
         finally:
             process.kill()
             process.wait()

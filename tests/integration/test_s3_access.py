@@ -117,7 +117,7 @@ def moto(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Info]:
         yield server
 
 
-def _ambient(server: S3Info, seconds: float = 10) -> S3Store:
+def _ambient(server: S3Info, seconds: float = 60) -> S3Store:
     return S3Store(destination(server), AmbientCredentials(), Patience(seconds))
 
 

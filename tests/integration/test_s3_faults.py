@@ -185,7 +185,7 @@ async def test_trouble_in_mid_call_is_told_and_passes_by_itself(
         await api.reported_that(lambda report: report.get("storage", {}).get("ready"))
         call.write(stop=5)
         recorder.say("Stopped", stop_reason="Requested", call_sid="RM_1")
-        assert await asyncio.wait_for(task, 60) == 0
+        assert await asyncio.wait_for(task, 120) == 0
     _everything_is_there(server)
 
 
@@ -205,7 +205,7 @@ async def test_an_agent_that_begins_again_while_it_is_refused_waits(
             await api.reported_that(lambda report: report.get("storage", {}).get("ready"))
             two_people(spool, padding=200_000).write(stop=5)
             recorder.say("Stopped", stop_reason="Requested", call_sid="RM_1")
-            assert await asyncio.wait_for(task, 60) == 0
+            assert await asyncio.wait_for(task, 120) == 0
     _everything_is_there(server)
 
 
@@ -226,7 +226,7 @@ async def test_each_fault_of_the_network_is_survived(
             two_people(spool, padding=200_000).write(stop=5)
             proxy.faults.extend([fault, "", fault, fault, "", fault])
             recorder.say("Stopped", stop_reason="Requested", call_sid="RM_1")
-            assert await asyncio.wait_for(task, 60) == 0
+            assert await asyncio.wait_for(task, 120) == 0
         assert proxy.fired[fault] >= 2, "the fault did not fire"
     _everything_is_there(server)
 

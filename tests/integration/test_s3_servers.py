@@ -192,9 +192,9 @@ async def test_a_recording_is_delivered_and_a_repetition_changes_nothing(
     two_people(tmp_path / "spool", padding=200_000).write(stop=5)
     store = a_store(server, secret)
     check_storage(store, layout_of(intent), intent)
-    first = await deliver(tmp_path / "spool", intent, FileCredentials(secret), patience=Patience(60))
+    first = await deliver(tmp_path / "spool", intent, FileCredentials(secret), patience=Patience(120))
     etags = {key: store.head(key) for key in store.list(f"{ROOT}/")}
-    again = await deliver(tmp_path / "spool", intent, FileCredentials(secret), patience=Patience(60))
+    again = await deliver(tmp_path / "spool", intent, FileCredentials(secret), patience=Patience(120))
     assert first.recording is not None
     assert again.recording == first.recording
     assert {key: store.head(key) for key in store.list(f"{ROOT}/")} == etags

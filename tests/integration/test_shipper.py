@@ -73,7 +73,7 @@ async def test_files_go_out_and_the_spool_is_given_back_while_the_call_runs(scen
         await asyncio.to_thread(until, lambda: not oldest.exists(), "the spool is given back")
         assert scene.bucket.uploads(f"shipper/{scene.intent.folder}/"), "a file is on its way"
         scene.call.stop()
-        process.communicate(b"over\n", timeout=30)
+        process.communicate(b"over\n", timeout=60)
         assert process.returncode == 0
     await finish_workspace(scene.workspace, scene.intent, sys.stderr)
     assert not scene.workspace.folder.exists()
@@ -94,7 +94,7 @@ async def test_what_a_killed_recorder_left_is_copied_before_the_end(scene: Scene
         scene.call.run(14)
         left = {path.relative_to(scene.workspace.spool).as_posix() for path in segments(scene.workspace.spool)}
         size = sum((scene.workspace.spool / name).stat().st_size for name in left)
-        process.communicate(timeout=30)
+        process.communicate(timeout=60)
         assert process.returncode == 0
     copied = sum(len(scene.bucket.read(key)) for key in scene.stored(".ckpt"))
     assert copied > size

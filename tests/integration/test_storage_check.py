@@ -42,7 +42,7 @@ class Check:
             "ISOTRACK_TERMINATION_LOG": str(self.folder / "termination"),
             **self.variables,
         }
-        done = subprocess.run([RECORDER, "check"], env=environment, capture_output=True, text=True, timeout=60)
+        done = subprocess.run([RECORDER, "check"], env=environment, capture_output=True, text=True, timeout=120)
         assert self.server.secret_key not in done.stdout + done.stderr
         return done.returncode, json.loads((self.folder / "termination").read_text())
 

@@ -91,22 +91,22 @@ class ApiServer:
             self._events.append((self._version, event))
             self._changed.notify_all()
 
-    async def reported(self, phase: str, *, seconds: float = 20) -> dict[str, Any]:
+    async def reported(self, phase: str, *, seconds: float = 60) -> dict[str, Any]:
         """The newest report, once it shows `phase`."""
         return await self.reported_that(lambda report: report.get("phase") == phase, seconds=seconds)
 
-    async def reported_that(self, holds: Callable[[dict[str, Any]], object], *, seconds: float = 20) -> dict[str, Any]:
+    async def reported_that(self, holds: Callable[[dict[str, Any]], object], *, seconds: float = 60) -> dict[str, Any]:
         """The newest report, once something holds of it."""
         async with asyncio.timeout(seconds), self._changed:
             await self._changed.wait_for(lambda: bool(self.reports) and bool(holds(self.reports[-1])))
         return self.reports[-1]
 
-    async def watched(self, count: int, *, seconds: float = 20) -> None:
+    async def watched(self, count: int, *, seconds: float = 60) -> None:
         """Return once `count` watches have begun."""
         async with asyncio.timeout(seconds), self._changed:
             await self._changed.wait_for(lambda: self.watches >= count)
 
-    async def read(self, count: int, *, seconds: float = 20) -> None:
+    async def read(self, count: int, *, seconds: float = 60) -> None:
         """Return once the Recording has been read `count` times."""
         async with asyncio.timeout(seconds), self._changed:
             await self._changed.wait_for(lambda: self.reads >= count)

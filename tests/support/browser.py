@@ -63,7 +63,7 @@ class Played:
     """Bytes of sound decoded."""
 
 
-def play(program: str, path: Path, folder: Path, seconds: float = 60) -> Played:
+def play(program: str, path: Path, folder: Path, seconds: float = 120) -> Played:
     """Open a file and play it.
 
     Args:
@@ -97,7 +97,7 @@ def play(program: str, path: Path, folder: Path, seconds: float = 60) -> Played:
             raise AssertionError(f"Chromium says nothing of {path.name} within {seconds:g} s") from None
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(60)
     assert "error" not in said, f"{path.name}: {said}"
     return Played(**said)
 

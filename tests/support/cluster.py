@@ -49,7 +49,7 @@ class Cluster:
     environment: Mapping[str, str] = field(repr=False)
     """LIVEKIT_URL, LIVEKIT_API_KEY, LIVEKIT_API_SECRET, S3_ENDPOINT, S3_BUCKET, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY."""
 
-    def kubectl(self, *arguments: str, stdin: str | None = None, seconds: float = 60) -> Said:
+    def kubectl(self, *arguments: str, stdin: str | None = None, seconds: float = 120) -> Said:
         """Run kubectl as cluster-admin.
 
         Raises:
@@ -77,7 +77,7 @@ class Cluster:
         return items
 
     def wait(
-        self, kind: str, name: str, namespace: str, holds: Callable[[Object], bool], what: str, *, seconds: float = 60
+        self, kind: str, name: str, namespace: str, holds: Callable[[Object], bool], what: str, *, seconds: float = 150
     ) -> Object:
         """Watch an object until `holds` is true of it, and return it as it was then.
 
@@ -186,7 +186,7 @@ class Tenant:
         patch = json.dumps({"spec": spec})
         return self.cluster.kubectl("patch", "recording", name, "-n", self.namespace, "--type=merge", "-p", patch)
 
-    def wait(self, name: str, holds: Callable[[Object], bool], what: str, *, seconds: float = 60) -> Object:
+    def wait(self, name: str, holds: Callable[[Object], bool], what: str, *, seconds: float = 150) -> Object:
         """Watch a Recording; see `Cluster.wait`."""
         return self.cluster.wait(f"recordings.{GROUP}", name, self.namespace, holds, what, seconds=seconds)
 

@@ -32,7 +32,7 @@ class Ended:
     stderr: str
 
 
-def isotrack(*arguments: str, environment: Mapping[str, str], seconds: float = 60) -> Ended:
+def isotrack(*arguments: str, environment: Mapping[str, str], seconds: float = 120) -> Ended:
     """Run a command to its end."""
     command = [str(ISOTRACK), *arguments]
     done = subprocess.run(
@@ -57,7 +57,7 @@ class RecordCommand:
         files = [path for root in self._roots for path in root.glob("**/i[0-9]*/journal.ndjson")]
         return [event for path in sorted(files) for event in decode_journal(path.read_bytes())]
 
-    def wait(self, event: str, *, nth: int = 1, seconds: float = 25, **fields: object) -> dict[str, Any]:
+    def wait(self, event: str, *, nth: int = 1, seconds: float = 60, **fields: object) -> dict[str, Any]:
         """Return the nth fact of this kind whose fields are as given.
 
         Raises:
@@ -100,7 +100,7 @@ class RecordCommand:
         self._process.kill()
         os.kill(shipper, signal.SIGKILL)
 
-    def ended(self, seconds: float = 30) -> Ended:
+    def ended(self, seconds: float = 60) -> Ended:
         """Wait for its end."""
         try:
             code = self._process.wait(seconds)

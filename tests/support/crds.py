@@ -13,7 +13,7 @@ CRDS = Path(__file__).resolve().parents[2] / "crds"
 _PATH = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 
-def install_crds(kube: RawKube, seconds: float = 30) -> None:
+def install_crds(kube: RawKube, seconds: float = 60) -> None:
     """Apply all of them; installing what is installed changes nothing.
 
     Raises:

@@ -44,7 +44,7 @@ def a_key(server: S3Info, action: str) -> tuple[str, str]:
 
 def ask_who_comes(server: S3Info) -> None:
     """From now on moto checks signatures and policies."""
-    connection = http.client.HTTPConnection(server.endpoint.removeprefix("http://"), timeout=10)
+    connection = http.client.HTTPConnection(server.endpoint.removeprefix("http://"), timeout=60)
     try:
         connection.request("POST", "/moto-api/reset-auth", body=b"0", headers={"Content-Type": "text/plain"})
         assert connection.getresponse().status == http.HTTPStatus.OK

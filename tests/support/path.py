@@ -62,7 +62,7 @@ class Path:
         """Say something to the SFU in the recorder's name, over its newest connection; from any thread."""
         assert self._loop is not None
         far = self._fars[-1]
-        asyncio.run_coroutine_threadsafe(far.send_bytes(request.SerializeToString()), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(far.send_bytes(request.SerializeToString()), self._loop).result(60)
 
     def takes(self, *, up: bool) -> float | None:
         """Seconds until the next datagram of a direction arrives; None where it does not."""
@@ -296,9 +296,9 @@ def path_to(url: str, conditions: Conditions | None = None, *, declined: Sequenc
     thread = threading.Thread(target=lambda: loop.run_until_complete(path.serve(running, stop)), name="path")
     thread.start()
     try:
-        assert running.wait(10), "the path is not open within 10 s"
+        assert running.wait(60), "the path is not open within 60 s"
         yield path
     finally:
         loop.call_soon_threadsafe(stop.set)
-        thread.join(10)
+        thread.join(60)
         loop.close()

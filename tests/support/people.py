@@ -111,7 +111,7 @@ class People:
         self._process.stdin.flush()
 
     def wait(
-        self, event: str, who: str | None = None, what: str | None = None, *, nth: int = 1, seconds: float = 20
+        self, event: str, who: str | None = None, what: str | None = None, *, nth: int = 1, seconds: float = 60
     ) -> dict[str, Any]:
         """Return the nth event of this kind (joined, left, published, unpublished, muted, unmuted, subscribed, done).
 
@@ -162,7 +162,7 @@ class People:
         if self._process.stdin and not self._process.stdin.closed:
             self._process.stdin.close()
         try:
-            self._process.wait(15)
+            self._process.wait(60)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

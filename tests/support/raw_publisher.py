@@ -46,7 +46,7 @@ def raw_publisher(server: LiveKitInfo, room: str, identity: str, tracks: Sequenc
     """Join and publish; inside, media flows.
 
     Raises:
-        AssertionError: It does not within 20 s, or something failed meanwhile.
+        AssertionError: It does not within 60 s, or something failed meanwhile.
     """
     with raw_publishers(server, room, {identity: tracks}):
         yield
@@ -57,7 +57,7 @@ def raw_publishers(server: LiveKitInfo, room: str, people: Mapping[str, Sequence
     """The same for many people, by identity; a few join at a time.
 
     Raises:
-        AssertionError: Not all of them are in the room within 20 s and half a second for each, or something failed meanwhile.
+        AssertionError: Not all of them are in the room within 60 s and half a second for each, or something failed meanwhile.
     """
     running, stop = threading.Event(), threading.Event()
     failures: list[BaseException] = []
@@ -73,13 +73,13 @@ def raw_publishers(server: LiveKitInfo, room: str, people: Mapping[str, Sequence
     thread = threading.Thread(target=run, name=f"raw {', '.join(people)}"[:40], daemon=True)
     thread.start()
     try:
-        seconds = 20 + len(people) / 2
+        seconds = 60 + len(people) / 2
         assert running.wait(seconds), f"not all of {len(people)} are published within {seconds} s"
         assert not failures, repr(failures[0])
         yield
     finally:
         stop.set()
-        thread.join(10 + len(people) / 10)
+        thread.join(60 + len(people) / 10)
     assert not failures, repr(failures[0])
 
 
@@ -133,7 +133,7 @@ async def _send(socket: aiohttp.ClientWebSocketResponse, **request: object) -> N
 
 
 async def _receive(socket: aiohttp.ClientWebSocketResponse) -> rtc.SignalResponse:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         return rtc.SignalResponse.FromString(await socket.receive_bytes())
 
 

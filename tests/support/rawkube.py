@@ -61,7 +61,7 @@ class RawKube:
                 tls.load_cert_chain(pem.name)
         url = urlsplit(cluster["server"])
         assert url.hostname
-        self._connection = http.client.HTTPSConnection(url.hostname, url.port or 443, context=tls, timeout=30)
+        self._connection = http.client.HTTPSConnection(url.hostname, url.port or 443, context=tls, timeout=60)
         self._headers = {"Authorization": f"Bearer {user['token']}"} if "token" in user else {}
 
     def __enter__(self) -> Self:

@@ -43,13 +43,13 @@ class RecorderEnd:
         for writer in self._writers:
             writer.write(encode(self.state))
 
-    async def command(self, desired: str, *, seconds: float = 20) -> Command:
+    async def command(self, desired: str, *, seconds: float = 60) -> Command:
         """The newest command, once it wants `desired`."""
         async with asyncio.timeout(seconds), self._news:
             await self._news.wait_for(lambda: bool(self.commands) and self.commands[-1].desired == desired)
         return self.commands[-1]
 
-    async def connected(self, *, seconds: float = 20) -> None:
+    async def connected(self, *, seconds: float = 60) -> None:
         """Return once an agent said Hello."""
         async with asyncio.timeout(seconds), self._news:
             await self._news.wait_for(lambda: self.hellos > 0)

@@ -293,7 +293,7 @@ class Recorded:
         """Frames without what surrounds them."""
         return [frame[3] for frame in self.frames]
 
-    async def wait_for(self, condition: Callable[[Recorded], bool], seconds: float = 10) -> None:
+    async def wait_for(self, condition: Callable[[Recorded], bool], seconds: float = 60) -> None:
         """Until the condition holds, checked whenever something came."""
         async with asyncio.timeout(seconds):
             while not condition(self):

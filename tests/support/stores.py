@@ -32,7 +32,7 @@ def destination(server: S3Info, **values: Any) -> S3Destination:
     return S3Destination.model_validate({**known, **values})
 
 
-def a_store(server: S3Info, secret: Path, *, seconds: float = 30, **values: Any) -> S3Store:
+def a_store(server: S3Info, secret: Path, *, seconds: float = 60, **values: Any) -> S3Store:
     """A store on `server`, or on what `values` make of the destination."""
     return S3Store(destination(server, **values), FileCredentials(secret), Patience(seconds))
 

@@ -73,7 +73,7 @@ def token_service(
         def _forwarded(self, body: bytes) -> tuple[int, bytes]:
             request = AWSRequest("POST", f"{behind}/", {"Content-Type": self.headers["Content-Type"]}, body)
             SigV4Auth(Credentials(*key), "sts", "us-east-1").add_auth(request)
-            connection = http.client.HTTPConnection(urlsplit(behind).netloc, timeout=10)
+            connection = http.client.HTTPConnection(urlsplit(behind).netloc, timeout=60)
             try:
                 connection.request("POST", "/", body, dict(request.headers))
                 answer = connection.getresponse()

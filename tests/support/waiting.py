@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def until(look: Callable[[], T | None], what: str, *, seconds: float = 20.0, interval: float = 0.05) -> T:
+def until(look: Callable[[], T | None], what: str, *, seconds: float = 60.0, interval: float = 0.05) -> T:
     """Ask `look` until it returns something true, and return that.
 
     For what can only be looked at (a folder, a bucket, /proc); where an event can be awaited, await it.

@@ -65,7 +65,7 @@ def said(process: subprocess.Popen[str], word: str) -> int:
 @pytest.mark.parametrize("code", [0, 75, 137])
 def test_the_code_that_the_work_chose_is_the_containers(code: int) -> None:
     with supervised(f"return {code}") as process:
-        assert process.wait(20) == code
+        assert process.wait(60) == code
 
 
 def test_killed_work_begins_again_until_it_is_a_loop() -> None:
@@ -74,7 +74,7 @@ def test_killed_work_begins_again_until_it_is_a_loop() -> None:
         for _ in range(5):
             pids.append(said(process, "ready"))
             os.kill(pids[-1], signal.SIGSEGV)
-        assert process.wait(20) == 128 + signal.SIGSEGV
+        assert process.wait(60) == 128 + signal.SIGSEGV
         assert len(set(pids)) == 5
 
 
@@ -83,7 +83,7 @@ def test_sigterm_reaches_work_that_had_no_handler_when_it_came() -> None:
         while not children(process.pid):
             pass
         process.terminate()
-        assert process.wait(20) == 7  # as the handler has it, which may run before the work says that it is ready
+        assert process.wait(60) == 7  # as the handler has it, which may run before the work says that it is ready
         assert process.stdout
         assert "told" in process.stdout.read()
 
@@ -106,4 +106,4 @@ def test_orphans_of_the_container_are_reaped() -> None:
     return 0
     """
     with supervised(work) as process:
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0

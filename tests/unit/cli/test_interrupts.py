@@ -47,7 +47,7 @@ def started(ignoring: Sequence[signal.Signals]) -> Iterator[subprocess.Popen[str
 def test_each_of_them_stops_in_good_order(number: signal.Signals) -> None:
     with started([]) as process:
         process.send_signal(number)
-        assert process.communicate(timeout=20)[0] == "stopped\n"
+        assert process.communicate(timeout=60)[0] == "stopped\n"
         assert process.returncode == 0
 
 
@@ -55,7 +55,7 @@ def test_a_background_job_of_a_script_is_stopped_by_sigint() -> None:
     """Shells without job control start it with SIGINT ignored."""
     with started([signal.SIGINT]) as process:
         process.send_signal(signal.SIGINT)
-        assert process.communicate(timeout=20)[0] == "stopped\n"
+        assert process.communicate(timeout=60)[0] == "stopped\n"
 
 
 def test_nohup_goes_on_when_the_terminal_is_closed() -> None:
@@ -64,4 +64,4 @@ def test_nohup_goes_on_when_the_terminal_is_closed() -> None:
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(0.3)
         process.send_signal(signal.SIGTERM)
-        assert process.communicate(timeout=20)[0] == "stopped\n"
+        assert process.communicate(timeout=60)[0] == "stopped\n"

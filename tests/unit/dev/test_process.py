@@ -21,20 +21,20 @@ def sleeper(tmp_path: Path, code: str = "") -> subprocess.Popen[bytes]:
     ready = tmp_path / "ready"
     script = f"import signal, time, pathlib\n{code}\npathlib.Path({str(ready)!r}).touch()\ntime.sleep(60)"
     child = spawn([sys.executable, "-c", script], tmp_path / "log", die_with_us=True)
-    assert wait_until(ready.exists, 10)
+    assert wait_until(ready.exists, 60)
     return child
 
 
 def test_stop_asks_first(tmp_path: Path) -> None:
     child = sleeper(tmp_path)
     Process.of(child.pid).stop()
-    assert child.wait(5) == -signal.SIGTERM
+    assert child.wait(60) == -signal.SIGTERM
 
 
 def test_stop_kills_what_does_not_listen(tmp_path: Path) -> None:
     child = sleeper(tmp_path, "signal.signal(signal.SIGTERM, signal.SIG_IGN)")
     Process.of(child.pid).stop(grace_seconds=0.1)
-    assert child.wait(5) == -signal.SIGKILL
+    assert child.wait(60) == -signal.SIGKILL
 
 
 def test_a_process_with_the_same_number_but_another_start_is_left_alone(tmp_path: Path) -> None:
@@ -46,13 +46,13 @@ def test_a_process_with_the_same_number_but_another_start_is_left_alone(tmp_path
     stranger.stop()
     assert known.alive
     known.stop()
-    child.wait(5)
+    child.wait(60)
     assert not known.alive
 
 
 def test_an_unreaped_process_does_not_count_as_alive(tmp_path: Path) -> None:
     child = spawn(["true"], tmp_path / "log")
-    assert wait_until(lambda: not Process.of(child.pid).alive, 5)
+    assert wait_until(lambda: not Process.of(child.pid).alive, 60)
     child.wait()
 
 
@@ -60,8 +60,8 @@ def test_early_end_is_reported_at_once_with_the_log(tmp_path: Path) -> None:
     child = spawn(["sh", "-c", "echo cannot bind; exit 3"], tmp_path / "log")
     started = time.monotonic()
     with pytest.raises(StartError, match=r"thing ended with code 3(?s:.)*cannot bind"):
-        await_ready("thing", child, tmp_path / "log", lambda: False, seconds=30)
-    assert time.monotonic() - started < 10
+        await_ready("thing", child, tmp_path / "log", lambda: False, seconds=300)
+    assert time.monotonic() - started < 60
 
 
 def test_silence_is_reported_after_the_deadline(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_silence_is_reported_after_the_deadline(tmp_path: Path) -> None:
     with pytest.raises(StartError, match=r"not ready after 0\.05 s"):
         await_ready("thing", child, tmp_path / "log", lambda: False, seconds=0.05)
     Process.of(child.pid).stop()
-    child.wait(5)
+    child.wait(60)
 
 
 def test_logs_are_private(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ async def test_key_that_is_added_while_in_work_is_worked_again_and_never_beside_
         for _ in range(5):
             queue.add("a")
         leave.set()
-        await asyncio.wait_for(done.wait(), 5)
+        await asyncio.wait_for(done.wait(), 60)
         await asyncio.sleep(0)
     assert (most, runs) == (1, 2)
 
@@ -62,7 +62,7 @@ async def test_other_keys_go_on_beside_a_slow_one() -> None:
     async with running(work, workers=2) as queue:
         queue.add("slow")
         queue.add("quick")
-        await asyncio.wait_for(finished.wait(), 5)
+        await asyncio.wait_for(finished.wait(), 60)
 
 
 async def test_failure_comes_back_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,7 +79,7 @@ async def test_failure_comes_back_by_itself(monkeypatch: pytest.MonkeyPatch) -> 
 
     async with running(work) as queue:
         queue.add("a")
-        await asyncio.wait_for(done.wait(), 5)
+        await asyncio.wait_for(done.wait(), 60)
     assert tries == 4
 
 
@@ -92,7 +92,7 @@ async def test_earliest_wish_wins() -> None:
     async with running(work) as queue:
         queue.add_after("a", 0.001)
         queue.add_after("a", 1000)
-        await asyncio.wait_for(done.wait(), 5)
+        await asyncio.wait_for(done.wait(), 60)
 
 
 async def test_run_of_a_key_voids_its_timer() -> None:
@@ -108,6 +108,6 @@ async def test_run_of_a_key_voids_its_timer() -> None:
     async with running(work) as queue:
         queue.add_after("a", 0.02)
         queue.add("a")
-        await asyncio.wait_for(done.wait(), 5)
+        await asyncio.wait_for(done.wait(), 60)
         await asyncio.sleep(0.05)
     assert runs == 1

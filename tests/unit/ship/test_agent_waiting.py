@@ -20,6 +20,6 @@ async def test_a_cancellation_together_with_the_event_is_not_swallowed() -> None
     await asyncio.sleep(0)
     event.set()
     task.cancel()
-    done, _ = await asyncio.wait([task], timeout=10)
+    done, _ = await asyncio.wait([task], timeout=60)
     assert done
     assert task.cancelled()

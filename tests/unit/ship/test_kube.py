@@ -62,7 +62,7 @@ class Follower:
         self.task = asyncio.create_task(client.watch_recording(self.views.put_nowait))
 
     async def next(self) -> RecordingView:
-        return await asyncio.wait_for(self.views.get(), 20)
+        return await asyncio.wait_for(self.views.get(), 60)
 
 
 @pytest.fixture

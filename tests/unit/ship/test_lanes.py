@@ -21,7 +21,7 @@ class Reads:
     def __call__(self, number: int) -> int:
         with self._lock:
             self.begun += 1
-        self._together.wait(20)
+        self._together.wait(60)
         return number
 
 

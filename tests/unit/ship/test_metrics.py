@@ -147,7 +147,7 @@ async def test_a_scrape_gets_the_text_and_health_answers(tmp_path: Path) -> None
         port = free.getsockname()[1]
     serving = asyncio.create_task(serve_metrics(port, tmp_path, lambda measured: f"x {measured}\n"))
     try:
-        async with aiohttp.ClientSession() as session, asyncio.timeout(10):
+        async with aiohttp.ClientSession() as session, asyncio.timeout(60):
             answer = await _get(session, f"http://127.0.0.1:{port}/metrics")
             assert (await answer.text(), answer.headers["Content-Type"]) == (
                 f"x {size}\n",
@@ -186,7 +186,7 @@ async def test_a_port_that_is_taken_costs_the_metrics_only(tmp_path: Path, caplo
     with socket.create_server(("0.0.0.0", 0)) as taken:
         serving = asyncio.create_task(serve_metrics(taken.getsockname()[1], tmp_path, lambda _: ""))
         try:
-            await asyncio.wait_for(ear.heard.wait(), 10)
+            await asyncio.wait_for(ear.heard.wait(), 60)
             assert not serving.done()
         finally:
             log.removeHandler(ear)

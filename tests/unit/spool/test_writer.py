@@ -88,7 +88,7 @@ class StalledDisk:
 
         def stalled(fd: int, buffers: Sequence[bytes]) -> None:
             self.reached.set()
-            assert self.free.wait(30)
+            assert self.free.wait(60)
             write(fd, buffers)
 
         patch.setattr(module, "write_all", stalled)
@@ -103,7 +103,7 @@ def test_a_disk_that_stalls_does_not_keep_the_loop_waiting_and_loses_nothing(
     for number in range(100):
         log.append(number, 0, 0, bytes(100))
         spool.flush_soon()  # returns, or this test hangs
-    assert disk.reached.wait(30)
+    assert disk.reached.wait(60)
     assert not frames_of(spool.folder, "t0001")
     disk.free.set()
     spool.close()
@@ -126,12 +126,12 @@ def test_memory_stays_bounded_while_a_disk_stalls(tmp_path: Path, monkeypatch: p
 
     recording = threading.Thread(target=record)
     recording.start()
-    assert disk.reached.wait(30)
+    assert disk.reached.wait(60)
     recording.join(0.2)
     assert recording.is_alive()
     assert len(taken) <= 5
     disk.free.set()
-    recording.join(30)
+    recording.join(60)
     spool.close()
     assert [record.timestamp for record in frames_of(spool.folder, "t0001")] == list(range(50))
 

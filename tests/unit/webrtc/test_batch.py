@@ -33,7 +33,7 @@ def _await_stamps(batch: Batch, sender: socket.socket) -> None:
     The first socket of a machine that wants stamps switches them on for all, a little later (net_enable_timestamp defers
     it to a worker); until then a datagram's time is that of its reading.
     """
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         sender.send(b"?")
         sent = time.monotonic_ns()
