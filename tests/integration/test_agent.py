@@ -6,6 +6,7 @@ Most tests run the agent in the test's own process, to shorten what is long in a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -274,6 +275,23 @@ async def test_wishes_are_relayed_and_progress_is_reported(pod: Pod) -> None:
     assert last["storage"] == {"ready": True, "reason": "", "message": ""}
     assert last["manifest"]["uri"].endswith("/recording.json")
     assert (last["totals"]["files"], len(last["files"])) == (2, 2)
+
+
+async def test_a_slow_report_of_before_does_not_become_the_last_word(pod: Pod) -> None:
+    """Requests are handled side by side: what was sent later may take effect sooner."""
+    two_people(pod.spool).write(stop=5, reason="CallEnded")
+    async with ApiServer(pod.path / "api") as api, RecorderEnd(pod.run) as recorder:
+        api.slow = "Capturing"
+        async with running(pod, kube=api.settings) as (_, task):
+            recorder.say("Capturing")
+            await api.held.wait()
+            recorder.say("Stopped", stop_reason="CallEnded")
+            await asyncio.to_thread(until, pod.settings.termination_log.exists, "all is over but the last report")
+            with contextlib.suppress(TimeoutError):  # a last report that does not wait comes at once
+                await api.reported("Finished", seconds=1)
+            api.release.set()
+            assert await ended(task) == 0
+    assert [report["phase"] for report in api.reports[-2:]] == ["Capturing", "Finished"]
 
 
 async def test_a_paused_recording_s_attempt_is_not_resumed_before_the_api_server_was_heard(pod: Pod) -> None:

@@ -49,6 +49,9 @@ class ApiServer:
         self.reads = 0
         self.gone = False
         """The next watch is told that its version is too old."""
+        self.slow = ""
+        """Phase of reports that take effect only once `release` is set; `held` tells of the first."""
+        self.held, self.release = asyncio.Event(), asyncio.Event()
 
     async def __aenter__(self) -> Self:
         app = web.Application()
@@ -163,6 +166,9 @@ class ApiServer:
         assert request.headers["Content-Type"] == "application/apply-patch+yaml"
         body = await request.json()
         assert (body["kind"], body["metadata"]["name"]) == ("RecordingReport", REPORT)
+        if body["status"]["phase"] == self.slow:
+            self.held.set()
+            await self.release.wait()
         async with self._changed:
             self.reports.append(body["status"])
             self._changed.notify_all()

@@ -72,7 +72,8 @@ The main container of a recorder pod. Reads ISOTRACK_INTENT; ships what the reco
 SCRATCH: Final = "ship/recovery"
 """Folder below the spool for spools of earlier attempts."""
 ASK_SECONDS: Final = 3.0
-"""For the one question at SIGTERM and the last report: nobody waits for the API server longer."""
+"""For the one question at SIGTERM, for a report that is still on its way at the end, and for the last one: nobody waits for the API
+server longer."""
 BEGIN_AGAIN_SECONDS: Final = 15.0
 SIGN_OF_LIFE_SECONDS: Final = 60.0
 """A report is written this often even if nothing changes."""
@@ -123,6 +124,8 @@ class Agent:
         self._layout = layout_of(settings.intent)
         self._wake = asyncio.Event()
         self._report_wake = asyncio.Event()
+        self._telling = asyncio.Lock()
+        """One report at a time: of two that are on their way together, the older one may take effect last."""
         self._terminated_at: float | None = None
         begin = DesiredState.PAUSED if self._intent.paused else DesiredState.RUNNING
         self._view = RecordingView(begin, self._intent.user_ids)
@@ -400,16 +403,17 @@ class Agent:
         written: ReportStatus | None = None
         written_at = 0.0
         while True:
-            self._report_wake.clear()
-            status = report_of(self._facts_now(), time.time_ns() // 1_000_000)
-            if _is_worth_writing(status, written, time.monotonic() - written_at, self._settings.report_seconds):
-                try:
-                    await self._kube.apply_report(status)
-                    written, failures, written_at = status, 0, time.monotonic()
-                except KubeError as error:
-                    failures += 1
-                    if failures == 1:
-                        log.warning("report was not written", extra={"fields": {"detail": str(error)}})
+            async with self._telling:
+                self._report_wake.clear()
+                status = report_of(self._facts_now(), time.time_ns() // 1_000_000)
+                if _is_worth_writing(status, written, time.monotonic() - written_at, self._settings.report_seconds):
+                    try:
+                        await self._kube.apply_report(status)
+                        written, failures, written_at = status, 0, time.monotonic()
+                    except KubeError as error:
+                        failures += 1
+                        if failures == 1:
+                            log.warning("report was not written", extra={"fields": {"detail": str(error)}})
             await asyncio.sleep(1.0 + (full_jitter(failures) if failures else 0))
             if not failures:
                 await _set_within(self._report_wake, self._settings.report_seconds)
@@ -452,12 +456,16 @@ class Agent:
         )
         write_termination(self._settings.termination_log, ending)
         last = replace(facts, ending=phase, reason=reason if code else "", message=message, manifest=committed)
+        self._facts = last  # of which a report would tell that comes after all
         await self._last_report(last)
         return code
 
     async def _last_report(self, facts: Facts) -> None:
         if self._kube is None:
             return
+        with contextlib.suppress(TimeoutError):  # one that hangs is not waited for
+            async with asyncio.timeout(ASK_SECONDS):
+                await self._telling.acquire()  # for good: nothing is told behind this
         try:
             status = report_of(facts, time.time_ns() // 1_000_000)
             async with asyncio.timeout(ASK_SECONDS):
