@@ -70,6 +70,7 @@ def containers(pod: Object) -> dict[str, Any]:
     return {one["name"]: one for one in [*pod["spec"]["initContainers"], *pod["spec"]["containers"]]}
 
 
+@pytest.mark.realtime
 def test_a_pod_records_by_what_it_is(keyless: Keyless, tmp_path: Path) -> None:
     tenant = keyless.tenant
     keyless.choose(AUDIENCE)

@@ -149,6 +149,7 @@ async def server_api(call: Call) -> api.LiveKitAPI:
     return api.LiveKitAPI(call.server.http_url, call.server.api_key, call.server.api_secret)
 
 
+@pytest.mark.realtime
 async def test_people_come_mute_republish_and_go(call: Call) -> None:
     """One call, told as it happened: late joiner, mute, republished camera, leave, rejoin."""
     cast = (Person(identity="alice", name="Alice"), Person(identity="bob", camera=None))

@@ -86,17 +86,13 @@ class Cluster:
         """
         deadline = time.monotonic() + seconds
         last: Object = {}
-        with self._watch(kind, name, namespace) as changes:
-            while (left := deadline - time.monotonic()) > 0:
-                try:
-                    seen = changes.get(timeout=left)
-                except queue.Empty:
-                    break
-                if seen is None:
-                    raise AssertionError(f"the watch of {kind} {name} ended while waiting for: {what}")
-                last = seen
-                if holds(seen):
-                    return seen
+        while time.monotonic() < deadline:
+            with self._watch(kind, name, namespace) as changes:
+                while (seen := _next(changes, deadline)) is not None:
+                    last = seen
+                    if holds(seen):
+                        return seen
+            time.sleep(0.5)  # an API server that is busy may hang up, or not answer the handshake: watch again
         status = json.dumps(last.get("status", {}))
         raise AssertionError(f"{kind} {name}, not within {seconds:g} s: {what}; its status: {status[:4000]}")
 
@@ -122,6 +118,14 @@ class Cluster:
             process.wait()
             reader.join()
             process.stdout.close()
+
+
+def _next(changes: queue.Queue[Object | None], deadline: float) -> Object | None:
+    """The next change; None when the watch or the time is over."""
+    try:
+        return changes.get(timeout=max(0.0, deadline - time.monotonic()))
+    except queue.Empty:
+        return None
 
 
 def _read_changes(stream: IO[str], changes: queue.Queue[Object | None]) -> None:
