@@ -11,6 +11,13 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final, TextIO
 
+from .errors import ConfigError
+
+CHOICES: Final = {
+    "ISOTRACK_LOG_LEVEL": ("debug", "info", "warning", "error"),
+    "ISOTRACK_LOG_FORMAT": ("json", "text"),
+}
+"""The variables, and what each may say."""
 MAX_VALUE: Final = 500
 """Characters of one field: foreign text is cut."""
 
@@ -38,15 +45,31 @@ class _Formatter(logging.Formatter):
 def configure_logging(
     environ: Mapping[str, str], stream: TextIO, *, default_level: str = "info", default_format: str = "json"
 ) -> None:
-    """Send everything to `stream`. Unknown values of the environment fall back to the defaults."""
-    level = environ.get("ISOTRACK_LOG_LEVEL", default_level).upper()
+    """Send everything to `stream`. Unknown values fall back to the defaults: no pod fails for want of a log's level."""
+
+    def chosen(variable: str, default: str) -> str:
+        value = environ.get(variable, default).lower()
+        return value if value in CHOICES[variable] else default
+
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(_Formatter(as_json=environ.get("ISOTRACK_LOG_FORMAT", default_format) == "json"))
+    handler.setFormatter(_Formatter(as_json=chosen("ISOTRACK_LOG_FORMAT", default_format) == "json"))
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(level if level in ("DEBUG", "INFO", "WARNING", "ERROR") else default_level.upper())
+    root.setLevel(chosen("ISOTRACK_LOG_LEVEL", default_level).upper())
     for noisy in ("aioice", "aiortc", "botocore", "urllib3", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def check_choices(environ: Mapping[str, str]) -> None:
+    """Tell a person of a value that would fall back to the default.
+
+    Raises:
+        ConfigError: It names the variable, the value and what is allowed.
+    """
+    for variable, known in CHOICES.items():
+        value = environ.get(variable, "")
+        if value and value.lower() not in known:
+            raise ConfigError(f"{variable} {value[:100]!r} is unknown: use {', '.join(known)}")
 
 
 def _cut(value: object) -> object:

@@ -70,5 +70,5 @@ def test_a_bucket_without_the_recording_is_named(bucket: Bucket, monkeypatch: py
         "AWS_REGION": bucket.region,
     }.items():
         monkeypatch.setenv(name, value)
-    assert main(["verify", f"s3://{bucket.name}/nobody"]) == 74
+    assert main(["verify", f"s3://{bucket.name}/nobody"]) == 64
     assert "is not there" in capsys.readouterr().err

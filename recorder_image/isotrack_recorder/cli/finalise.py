@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import re
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -13,13 +12,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from isotrack_api.intent import S3Destination
 from isotrack_recorder.errors import ConfigError, OutputError, StorageError
-from isotrack_recorder.logs import configure_logging
+from isotrack_recorder.logs import check_choices, configure_logging
+from isotrack_recorder.ship.address import folder_of
 
 from .display import tell
 from .finish import Finished, Progress, finish_workspace, print_result
-from .options import bucket_of
 from .workspace import Workspace
 
 if TYPE_CHECKING:
@@ -35,6 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         IsotrackError: there is no unfinished recording, it is still at work, or the files could not be made (what there is stays).
     """
+    check_choices(os.environ)
     configure_logging(os.environ, sys.stderr, default_level="error", default_format="text")
     place = str(arguments.folder)
     if "://" in place:
@@ -64,7 +63,7 @@ async def _finish_bucket(place: str, environ: Mapping[str, str], *, force: bool)
     from isotrack_recorder.ship.retry import Patience
     from isotrack_recorder.ship.s3 import S3Store
 
-    destination, root = _where(place, environ)
+    destination, root = folder_of(place, environ)
     patience = Patience(PATIENCE_SECONDS)
     progress = Progress(sys.stderr)
     with closing(Lanes()) as lanes:
@@ -92,12 +91,3 @@ async def _check_nobody_is_at_work(recovery: Recovery, place: str) -> None:
         raise ConfigError(
             f"{place} is being recorded to at this moment: stop the recording, or use --force if you know better"
         )
-
-
-def _where(place: str, environ: Mapping[str, str]) -> tuple[S3Destination, str]:
-    """Bucket and key prefix of `s3://BUCKET/FOLDER`."""
-    match = re.fullmatch(r"s3://([^/\s]+)/(.+?)/?", place)
-    if match is None:
-        raise ConfigError(f"{place[:200]!r} is neither a folder nor s3://BUCKET/FOLDER")
-    folder = match[2].removesuffix("recording.json").removesuffix("intent.json").rstrip("/")
-    return bucket_of(match[1], "", environ, option=f"{place[:200]!r}"), folder

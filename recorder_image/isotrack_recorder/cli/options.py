@@ -16,6 +16,7 @@ from isotrack_api.base import DEFAULT_FILE_NAME_TEMPLATE, DEFAULT_OUTPUT_TYPES, 
 from isotrack_api.intent import Intent, IntentLimits, LiveKitSource, OutputLayer, RecordingRef, S3Destination
 from isotrack_api.templates import template_error
 from isotrack_recorder.errors import ConfigError
+from isotrack_recorder.ship.address import bucket_of
 
 _DURATION: Final = re.compile(r"(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s?)?")
 _OPTION_OF_FIELD: Final = {
@@ -39,11 +40,6 @@ class RecordOptions:
     api_key: str
     api_secret: str = field(repr=False)
     as_json: bool
-
-    @property
-    def short_id(self) -> str:
-        """Tells this run's traces apart from others'."""
-        return self.intent.recording.uid[:8]
 
 
 def read_options(arguments: argparse.Namespace, environ: Mapping[str, str], uid: uuid.UUID) -> RecordOptions:
@@ -70,7 +66,8 @@ def read_options(arguments: argparse.Namespace, environ: Mapping[str, str], uid:
     if not key or not secret:
         raise ConfigError("LIVEKIT_API_KEY and LIVEKIT_API_SECRET are not set: they let the recorder into the call")
     output = needed("output", "ISOTRACK_OUTPUT")
-    user_ids = _list(text("user_ids", "ISOTRACK_USER_IDS"))
+    output_types = _names("output-types", arguments.output_types, environ.get("ISOTRACK_OUTPUT_TYPES"))
+    user_ids = _names("user-ids", arguments.user_ids, environ.get("ISOTRACK_USER_IDS"))
     limits = {
         "max_duration_seconds": _seconds("max-duration", text("max_duration", "ISOTRACK_MAX_DURATION")),
         "empty_timeout_seconds": _seconds("empty-timeout", text("empty_timeout", "ISOTRACK_EMPTY_TIMEOUT")),
@@ -83,12 +80,12 @@ def read_options(arguments: argparse.Namespace, environ: Mapping[str, str], uid:
             source=LiveKitSource(url=url, identity=f"isotrack-{uid.hex[:16]}"),
             layers=(
                 OutputLayer(
-                    output_types=_output_types(text("output_types", "ISOTRACK_OUTPUT_TYPES")),
+                    output_types=_output_types(output_types),
                     container=_container(text("container", "ISOTRACK_CONTAINER")),
                     file_name_template=_template(text("file_name_template", "ISOTRACK_FILE_NAME_TEMPLATE")),
                 ),
             ),
-            user_ids=user_ids or None,
+            user_ids=user_ids,
             limits=IntentLimits(**{key: value for key, value in limits.items() if value is not None}),
             storage=_storage(output, environ),
             folder=f"{name}-{uid.hex[:8]}",
@@ -109,10 +106,6 @@ def _url(url: str) -> str:
     return url
 
 
-def _list(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-
-
 def _seconds(option: str, text: str) -> int | None:
     """Read 90, 90s, 45m, 1h30m; None where nothing was given."""
     if not text:
@@ -124,12 +117,27 @@ def _seconds(option: str, text: str) -> int | None:
     return hours * 3600 + minutes * 60 + seconds
 
 
-def _output_types(text: str) -> tuple[OutputType, ...]:
-    names = _list(text)
+def _names(option: str, given: str | None, variable: str | None) -> tuple[str, ...] | None:
+    """The names of a list; None where it was not given, as with a variable that is set to nothing.
+
+    NB: a list that names nothing is refused: `--user-ids "$PEOPLE"`, with PEOPLE empty, is no wish to record everybody.
+    """
+    text = given if given is not None else variable or None
+    if text is None:
+        return None
+    names = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if not names:
+        raise ConfigError(f"--{option} {text[:MAX_TEXT]!r} names nothing: leave it out for the default")
+    return names
+
+
+def _output_types(names: tuple[str, ...] | None) -> tuple[OutputType, ...]:
+    if names is None:
+        return DEFAULT_OUTPUT_TYPES
     for name in names:
         if name not in tuple(OutputType):
             raise ConfigError(f"--output-types {name[:MAX_TEXT]!r} is unknown: use {', '.join(OutputType)}")
-    return tuple(OutputType(name) for name in names) or DEFAULT_OUTPUT_TYPES
+    return tuple(OutputType(name) for name in names)
 
 
 def _container(text: str) -> Container:
@@ -153,19 +161,3 @@ def _storage(output: str, environ: Mapping[str, str]) -> S3Destination | None:
     if match is None:
         raise ConfigError(f"--output {output[:MAX_TEXT]!r} is neither a folder nor s3://BUCKET/PREFIX")
     return bucket_of(match[1], (match[2] or "").strip("/"), environ, option=f"--output {output[:MAX_TEXT]!r}")
-
-
-def bucket_of(name: str, prefix: str, environ: Mapping[str, str], *, option: str) -> S3Destination:
-    """A bucket, reached with the settings that the AWS tools use.
-
-    Raises:
-        ConfigError: name or prefix are not legal; the text begins with `option`.
-    """
-    endpoint = environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL") or None
-    region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-    try:
-        return S3Destination(
-            bucket=name, prefix=prefix, region=region, endpoint=endpoint, force_path_style=endpoint is not None
-        )
-    except ValidationError:
-        raise ConfigError(f"{option} names no legal bucket and prefix") from None

@@ -29,7 +29,9 @@ exit codes: 0 done, 64 wrong option or setting, 66 no such call, 69 SFU cannot b
 INSPECT_EXAMPLES: Final = """\
 examples:
   isotrack inspect ./standup
-  isotrack inspect s3://recordings/2026/standup-1a2b3c4d --json"""
+  isotrack inspect s3://recordings/2026/standup-1a2b3c4d --json
+
+exit codes: 0 done, 64 no recording there, 73 it cannot be read, 74 storage failed"""
 
 VERIFY_EXAMPLES: Final = """\
 examples:
@@ -96,7 +98,11 @@ def _add_record(commands: Any) -> None:
         help=f"files per person: {types} (default: audio_video,screenshare_audio_video) [ISOTRACK_OUTPUT_TYPES]",
     )
     add("--user-ids", metavar="ID,…", help="record these people only, now or later in the call [ISOTRACK_USER_IDS]")
-    add("--container", choices=tuple(Container), help="mkv (default) or webm [ISOTRACK_CONTAINER]")
+    add(
+        "--container",
+        choices=tuple(map(str, Container)),  # Python 3.11 would list members, not their names
+        help="mkv (default) or webm [ISOTRACK_CONTAINER]",
+    )
     template = DEFAULT_FILE_NAME_TEMPLATE.replace("%", "%%")
     add("--file-name-template", metavar="TEMPLATE", help=f"default: {template} [ISOTRACK_FILE_NAME_TEMPLATE]")
     add(

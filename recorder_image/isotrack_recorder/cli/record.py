@@ -21,7 +21,7 @@ from isotrack_recorder.clock import SystemClock
 from isotrack_recorder.earlier import Earlier
 from isotrack_recorder.errors import OutputError
 from isotrack_recorder.limits import allow_many_files
-from isotrack_recorder.logs import configure_logging
+from isotrack_recorder.logs import check_choices, configure_logging
 from isotrack_recorder.sources import base
 from isotrack_recorder.spool.room import Room
 from isotrack_recorder.spool.watermarks import segment_bytes
@@ -42,6 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
         IsotrackError: nothing was captured, or the files could not be made.
     """
     options = read_options(arguments, os.environ, uuid.uuid4())
+    check_choices(os.environ)
     configure_logging(os.environ, sys.stderr, default_level="error", default_format="text")
     allow_many_files()
     return asyncio.run(_record(options))

@@ -7,7 +7,6 @@ a regular file. A file in a bucket is copied to a temporary folder for as long a
 from __future__ import annotations
 
 import os
-import re
 import stat
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -18,10 +17,10 @@ from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
 
 from pydantic import ValidationError
 
-from isotrack_api.intent import S3Destination
 from isotrack_api.manifest import Manifest, ManifestFile
 from isotrack_recorder.checksums import FileDigest, FileSums
-from isotrack_recorder.errors import ConfigError, OutputError, StorageError
+from isotrack_recorder.errors import ConfigError, OutputError
+from isotrack_recorder.ship.address import folder_of
 
 if TYPE_CHECKING:
     from isotrack_recorder.ship.store import Store
@@ -88,8 +87,9 @@ def parse_manifest(data: bytes, place: str) -> Manifest:
         return Manifest.model_validate_json(data)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(map(str, first["loc"])) or "text"  # names of unknown members are the file's own
-        text = f"{place[:200]} is not a recording's manifest: {where[:100]}: {first['msg'][:200]}"
+        where = ".".join(map(str, first["loc"]))  # names of unknown members are the file's own
+        what = f"{where[:100]}: {first['msg'][:200]}" if where else first["msg"][:200]
+        text = f"{place[:200]} is not a recording's manifest: {what}"
         raise ConfigError(
             "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
         ) from None
@@ -141,7 +141,7 @@ class BucketPlace:
         key = f"{self._folder}/{MANIFEST_NAME}"
         data = self._store.get(key, MAX_MANIFEST_BYTES)
         if data is None:
-            raise StorageError(f"s3://{self._store.bucket}/{key} is not there: the recording may not be finished yet")
+            raise ConfigError(f"s3://{self._store.bucket}/{key} is not there: the recording may not be finished yet")
         return data
 
     @contextmanager
@@ -169,20 +169,7 @@ def _bucket(text: str, environ: Mapping[str, str]) -> BucketPlace:
     from isotrack_recorder.ship.retry import Patience
     from isotrack_recorder.ship.s3 import S3Store
 
-    match = re.fullmatch(r"s3://([^/\s]+)/(.+?)/?", text)
-    if match is None:
-        raise ConfigError(f"{text[:200]!r} is not s3://BUCKET/PREFIX")
-    endpoint = environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL") or None
-    try:
-        destination = S3Destination(
-            bucket=match[1],
-            region=environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or "us-east-1",
-            endpoint=endpoint,
-            force_path_style=endpoint is not None,
-        )
-    except ValidationError:
-        raise ConfigError(f"{text[:200]!r} names no legal bucket") from None
-    folder = match[2].removesuffix(MANIFEST_NAME).rstrip("/")
+    destination, folder = folder_of(text, environ)
     return BucketPlace(S3Store(destination, AmbientCredentials(), Patience(_PATIENCE_SECONDS)), folder)
 
 

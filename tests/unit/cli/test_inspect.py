@@ -54,8 +54,8 @@ def test_json_is_the_manifest(recording: Path, capsys: pytest.CaptureFixture[str
     ("content", "message"),
     [
         pytest.param(None, "is not there", id="missing"),
-        pytest.param(b"", "is not a recording's manifest", id="empty"),
-        pytest.param(b"{}", "is not a recording's manifest", id="other-json"),
+        pytest.param(b"", "is not a recording's manifest: Invalid JSON", id="empty"),
+        pytest.param(b"{}", "is not a recording's manifest: generator: Field required", id="other-json"),
         pytest.param(b"\xff\xfe", "is not a recording's manifest", id="not-text"),
         pytest.param(b"[" * 100_000, "is not a recording's manifest", id="deeply-nested"),
     ],

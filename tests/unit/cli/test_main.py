@@ -55,6 +55,34 @@ def test_errors_are_one_line_and_a_code(
     assert shown.err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        pytest.param(["record", "--container", "avi"], "'avi' (choose from 'mkv', 'webm')", id="container"),
+        pytest.param(["inspect", "s3://media"], "s3://BUCKET/FOLDER", id="bucket-alone"),
+        pytest.param(["frobnicate"], "choose from", id="command"),
+    ],
+)
+def test_a_mistake_is_told_in_words_of_the_command_line(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        raise SystemExit(main(arguments))
+    assert ended.value.code == 64
+    shown = capsys.readouterr().err
+    assert said in shown
+    assert shown.count("\n") == 1
+
+
+@pytest.mark.parametrize("variable", ["ISOTRACK_LOG_LEVEL", "ISOTRACK_LOG_FORMAT"])
+def test_a_log_setting_that_means_nothing_is_named(
+    variable: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, "loud")
+    assert main(["finalise", str(tmp_path)]) == 64
+    assert f"{variable} 'loud' is unknown" in capsys.readouterr().err
+
+
 def an_intent_of(output: Path) -> Workspace:
     arguments = build_parser().parse_args(["record", "--url", "ws://x", "--call", "x", "--output", str(output)])
     keys = {"LIVEKIT_API_KEY": "k", "LIVEKIT_API_SECRET": "s"}

@@ -92,6 +92,9 @@ def test_every_variable_is_named_in_the_help(capsys: pytest.CaptureFixture[str])
         ([*NEEDED, "--output", "s3://"], {}, ["s3://"]),
         ([*NEEDED, "--call", "x" * 300], {}, ["--call:"]),
         ([*NEEDED, "--user-ids", ",".join(f"u{n}" for n in range(101))], {}, ["--user-ids", "100"]),
+        ([*NEEDED, "--user-ids", ""], {}, ["--user-ids", "leave it out"]),
+        ([*NEEDED], {"ISOTRACK_USER_IDS": " , "}, ["--user-ids", "names nothing"]),
+        ([*NEEDED, "--output-types", ","], {}, ["--output-types", "names nothing"]),
     ],
 )
 def test_wrong_input_is_named_in_one_line(options: list[str], environ: dict[str, str], words: list[str]) -> None:
@@ -102,6 +105,17 @@ def test_wrong_input_is_named_in_one_line(options: list[str], environ: dict[str,
     assert len(text) < 500
     for word in words:
         assert word.lower() in text.lower()
+
+
+def test_a_variable_that_is_set_to_nothing_is_not_given() -> None:
+    """As compose files and unit files do it; an option that is given and empty is a mistake."""
+    nothing = {
+        "ISOTRACK_USER_IDS": "",
+        "ISOTRACK_OUTPUT_TYPES": "",
+        "ISOTRACK_CONTAINER": "",
+        "ISOTRACK_MAX_DURATION": "",
+    }
+    assert read(*NEEDED, **nothing) == read(*NEEDED)
 
 
 def test_a_bucket_is_taken_apart_and_the_endpoint_comes_from_the_usual_variable() -> None:

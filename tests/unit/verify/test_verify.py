@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from isotrack_recorder.cli import main
+from isotrack_recorder.errors import ConfigError
 from isotrack_recorder.finalise.local import finish_local
 from isotrack_recorder.matroska import reader
 from isotrack_recorder.verify import child
@@ -320,6 +321,11 @@ def test_files_of_a_bucket_are_proven_and_leave_nothing_behind(
     (verdict,) = verify_files(place, parse_manifest(place.manifest(), "p"))
     assert verdict.problems == ()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_of_a_bucket_without_a_recording_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"p/nobody/recording\.json is not there"):
+        BucketPlace(MemoryStore(), "p/nobody").manifest()
 
 
 def test_an_object_of_another_size_is_not_fetched(original: Path) -> None:
