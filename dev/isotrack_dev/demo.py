@@ -27,12 +27,12 @@ from rich.console import Console
 from isotrack_api.manifest import Manifest
 
 from . import demo_place, demo_view, requirements
-from .demo_place import LABEL, Place
+from .demo_place import CLASS, LABEL, SFU_SECRET, TEAM, Place
 from .errors import DevError
 from .paths import REPOSITORY
 from .progress import Progress
 
-TEAM, RECORDING, CLASS = "team-a", "standup", "default"
+RECORDING = "standup"
 CALL = f"{TEAM}_{RECORDING}"
 EXAMPLES = REPOSITORY / "examples"
 OUTPUT = REPOSITORY / "build" / "demo"
@@ -83,9 +83,6 @@ class Show:
 
 def prepare(place: Place) -> None:
     """Do what an administrator does once: namespace, Secrets, class, from `examples/`."""
-    demo_place.check_ours(place.kubectl, "namespace", TEAM)
-    demo_place.check_ours(place.kubectl, "recordingclass", CLASS)
-    demo_place.check_ours(place.kubectl, "secret", "livekit", "-n", place.operator_namespace)
     objects = yaml.safe_dump_all(admin_objects(place), sort_keys=False)
     place.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=objects)
     # A demo that was cut off, on a stack that was kept, may have left its Recording.
@@ -95,8 +92,8 @@ def prepare(place: Place) -> None:
 def admin_objects(place: Place) -> list[dict[str, Any]]:
     """The examples, with the place's addresses and keys in them."""
     one = place.environment
-    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": TEAM}}
-    namespace["metadata"] = {"name": TEAM, "labels": {"isotrack.dev/may-record": "true", LABEL: "true"}}
+    labels = {"isotrack.dev/may-record": "true", LABEL: "true"}
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": TEAM, "labels": labels}}
     sfu, bucket = yaml.safe_load_all((EXAMPLES / "secrets.yaml").read_text())
     sfu["metadata"] |= {"namespace": place.operator_namespace, "labels": {LABEL: "true"}}
     sfu["stringData"] = {"apiKey": one["LIVEKIT_API_KEY"], "apiSecret": one["LIVEKIT_API_SECRET"]}
@@ -107,10 +104,15 @@ def admin_objects(place: Place) -> list[dict[str, Any]]:
     made["spec"]["storages"][0]["s3"] |= {
         "bucket": one["S3_BUCKET"],
         "endpoint": one["S3_ENDPOINT"],
-        "region": one.get("AWS_REGION") or "us-east-1",
+        "region": region_of(place),
         "forcePathStyle": True,
     }
     return [namespace, sfu, bucket, made]
+
+
+def region_of(place: Place) -> str:
+    """What requests to the bucket are signed for."""
+    return place.environment.get("AWS_REGION") or "us-east-1"
 
 
 def play(place: Place, show: Show) -> tuple[Manifest, str]:
@@ -183,7 +185,8 @@ def copy_files(place: Place) -> tuple[Manifest, str]:
     status = json.loads(place.kubectl("get", "recording", RECORDING, "-n", TEAM, "-o", "json"))["status"]
     if status["phase"] != "Uploaded":
         raise DevError(f"the recording ended as {status['phase']}: {json.dumps(status['conditions'])[:2000]}")
-    bucket = Bucket(one["S3_ENDPOINT"], one["AWS_ACCESS_KEY_ID"], one["AWS_SECRET_ACCESS_KEY"], one["S3_BUCKET"])
+    keys = one["AWS_ACCESS_KEY_ID"], one["AWS_SECRET_ACCESS_KEY"]
+    bucket = Bucket(one["S3_ENDPOINT"], *keys, one["S3_BUCKET"], region_of(place))
     folder = status["manifest"]["uri"].removeprefix(f"s3://{bucket.name}/").removesuffix("recording.json")
     return bucket.download(folder, OUTPUT), f"s3://{bucket.name}/{folder}"
 
@@ -277,4 +280,4 @@ def clean_up(place: Place) -> None:
     """Take the demo's own objects out of a cluster that was given to it."""
     place.kubectl("delete", "namespace", TEAM, "--ignore-not-found", "--timeout=90s", seconds=100)
     place.kubectl("delete", "recordingclass", CLASS, "--ignore-not-found")
-    place.kubectl("delete", "secret", "livekit", "-n", place.operator_namespace, "--ignore-not-found")
+    place.kubectl("delete", "secret", SFU_SECRET, "-n", place.operator_namespace, "--ignore-not-found")

@@ -14,19 +14,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import images
-from .deploy import NAMESPACE, deploy_operator
+from .deploy import DEPLOYMENT, NAMESPACE, deploy_operator
 from .errors import DevError, RequirementError, UsageError
 from .kubectl import Kubectl
 from .progress import Progress
 from .stack import Stack
 
 LABEL = "isotrack.dev/demo"
+TEAM, CLASS, SFU_SECRET = "team-a", "default", "livekit"
+"""What the demo makes in a cluster, apart from the operator; named as in `examples/`."""
 GIVEN = (
     *("LIVEKIT_URL", "LIVEKIT_API_KEY", "LIVEKIT_API_SECRET"),
     *("S3_ENDPOINT", "S3_BUCKET", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
     *("ISOTRACK_RECORDER_IMAGE", "ISOTRACK_OPERATOR_IMAGE"),
 )
 """What must be given along with KUBECONFIG."""
+MAY_BE_GIVEN = ("AWS_REGION",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +76,10 @@ def given_cluster(kubeconfig: Path, environment: Mapping[str, str], progress: Pr
     if program is None:
         raise RequirementError("kubectl is not on the PATH: a cluster of your own needs it")
     kubectl = Kubectl(Path(program), kubeconfig, ours=False)
+    check_nobody_is_disturbed(kubectl)
     deploy_operator(kubectl, environment["ISOTRACK_OPERATOR_IMAGE"], environment["ISOTRACK_RECORDER_IMAGE"], progress)
-    yield Place(kubectl, {name: environment[name] for name in GIVEN}, NAMESPACE, None)
+    values = {name: environment[name] for name in (*GIVEN, *MAY_BE_GIVEN) if environment.get(name)}
+    yield Place(kubectl, values, NAMESPACE, None)
 
 
 @contextmanager
@@ -89,18 +94,36 @@ def place(name: str, progress: Progress, *, keep: bool) -> Iterator[Place]:
             yield found
 
 
-def check_ours(kubectl: Kubectl, kind: str, name: str, *options: str) -> None:
-    """Stop when there is an object of this name that the demo did not make.
+def check_nobody_is_disturbed(kubectl: Kubectl) -> None:
+    """Look at a given cluster before anything of it is changed.
 
     Raises:
-        UsageError: There is.
+        UsageError: The operator there, or an object of a name that the demo uses, is somebody else's.
     """
-    label = "{.metadata.labels.isotrack\\.dev/demo}"
+    release = "{.metadata.annotations.meta\\.helm\\.sh/release-name}"
+    if _found(kubectl, DEPLOYMENT, release, "-n", NAMESPACE):
+        raise UsageError(
+            f"{DEPLOYMENT} in {NAMESPACE} is a Helm release: the demo would replace it. Make a Recording of your own "
+            "there (docs/install.md), or run the demo without KUBECONFIG"
+        )
+    label = "{.metadata.name}/{.metadata.labels.isotrack\\.dev/demo}"
+    for kind, name, *options in (
+        ("namespace", TEAM),
+        ("recordingclass", CLASS),
+        ("secret", SFU_SECRET, "-n", NAMESPACE),
+    ):
+        found = _found(kubectl, f"{kind}/{name}", label, *options)
+        if found and not found.endswith("/true"):
+            raise UsageError(
+                f"{kind} {name} exists and is not the demo's: remove it, or leave this cluster to its work"
+            )
+
+
+def _found(kubectl: Kubectl, what: str, template: str, *options: str) -> str:
+    """What a jsonpath gives of an object; empty where there is no such object, or no such kind yet."""
     try:
-        found = kubectl("get", kind, name, *options, "-o", f"jsonpath={{.metadata.name}}/{label}")
+        return kubectl("get", what, *options, "--ignore-not-found", "-o", f"jsonpath={template}")
     except DevError as error:
-        if "NotFound" in str(error):
-            return
+        if "doesn't have a resource type" in str(error):
+            return ""
         raise
-    if not found.endswith("/true"):
-        raise UsageError(f"{kind} {name} exists and is not the demo's: remove it, or leave this cluster to its work")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from . import chart
-from .errors import DevError
+from .errors import DevError, UsageError
 from .kubectl import Kubectl
 from .progress import Progress, Silent
 
@@ -25,6 +25,7 @@ def deploy_operator(
         progress: Where to show it.
         namespace: Made when missing.
     Raises:
+        UsageError: An image has neither a tag nor a digest.
         DevError: The cluster refused something, or the operator did not become ready within two minutes.
     """
     shown = progress or Silent()
@@ -51,13 +52,33 @@ def _last_words(kubectl: Kubectl, namespace: str) -> str:
 
 
 def values(operator: str, recorder: str) -> dict[str, object]:
-    """Values of the chart for two images that the nodes already have."""
+    """Values of the chart for two images.
 
-    def image(name: str) -> dict[str, str]:
-        repository, _, tag = name.rpartition(":")
-        return {"repository": repository, "tag": tag}
+    Raises:
+        UsageError: One of them has neither a tag nor a digest.
+    """
+    return {
+        "image": {
+            "operator": {**image_values(operator), "pullPolicy": "IfNotPresent"},
+            "recorder": image_values(recorder),
+        }
+    }
 
-    return {"image": {"operator": {**image(operator), "pullPolicy": "IfNotPresent"}, "recorder": image(recorder)}}
+
+def image_values(reference: str) -> dict[str, str]:
+    """`registry:5000/team/name:tag@digest` in the chart's words. Tag or digest may be absent, not both.
+
+    Raises:
+        UsageError: Both are: an image without a tag may be another one tomorrow.
+    """
+    name, _, digest = reference.partition("@")
+    registry, slash, last = name.rpartition("/")
+    last, _, tag = last.partition(":")
+    if not last or not (tag or digest):
+        raise UsageError(
+            f"image {reference[:200]!r} has no tag: name it as registry.example.com/isotrack/recorder:0.1.0"
+        )
+    return {"repository": f"{registry}{slash}{last}", "tag": tag, **({"digest": digest} if digest else {})}
 
 
 def _namespace(name: str, labels: dict[str, str]) -> str:

@@ -26,7 +26,7 @@ from packaging.requirements import Requirement
 
 from . import requirements
 from .errors import BuildError
-from .paths import REPOSITORY, cache_dir, exclusive, tail
+from .paths import REPOSITORY, cache_dir, exclusive, file_system, tail
 from .progress import Progress, Silent
 from .requirements import SEARCH_PATH
 
@@ -103,7 +103,7 @@ def ensure_base(progress: Progress | None = None) -> Image:
         with exclusive(_home() / ".lock"):
             _base(shown)
             if not image.archive.exists():
-                _push(image, shown)
+                _push(image)
     return image
 
 
@@ -185,11 +185,11 @@ def _build(kind: Kind, image: Image, progress: Progress) -> None:
     command += ["--volume", f"{wheels}:{WHEELS}:ro", "--tag", image.name, str(REPOSITORY)]
     with progress.step(f"building image isotrack-{kind.name}", long=True):
         _buildah(command)
-        _push(image, progress)
+        _push(image)
         _forget(kind, image)
 
 
-def _push(image: Image, _: Progress) -> None:
+def _push(image: Image) -> None:
     fresh = image.archive.with_suffix(".new")
     fresh.unlink(missing_ok=True)
     # Layers stay uncompressed: the archive is read on this machine only, and packing takes longer than the rest.
@@ -269,13 +269,6 @@ def _buildah(words: Sequence[str], *, may_fail: bool = False) -> bool:
 def _driver() -> str:
     """Layers as overlays, or as copies where the cache itself lies on an overlay."""
     return "overlay" if file_system(_home()) != "overlay" else "vfs"
-
-
-def file_system(path: Path) -> str:
-    """Type of the file system that holds `path`, as the kernel names it."""
-    mounts = [line.split(" - ") for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    points = [(Path(left.split()[4]), right.split()[0]) for left, right in mounts]
-    return max((one for one in points if path.is_relative_to(one[0])), key=lambda one: len(one[0].parts))[1]
 
 
 def _run(

@@ -51,6 +51,13 @@ def write_private(path: Path, text: str) -> Path:
     return path
 
 
+def file_system(path: Path) -> str:
+    """Type of the file system that holds `path`, as the kernel names it."""
+    mounts = [line.split(" - ") for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    points = [(Path(left.split()[4]), right.split()[0]) for left, right in mounts]
+    return max((one for one in points if path.is_relative_to(one[0])), key=lambda one: len(one[0].parts))[1]
+
+
 def tail(log: Path, lines: int = 15, limit: int = 4000) -> str:
     """Last lines of a log, at most `limit` characters, for an error's text."""
     try:

@@ -14,7 +14,7 @@ from . import cgroups, config, oci, pki, requirements
 from .addresses import API_PORT, API_SERVICE, BRIDGE, LIVEKIT_PORT, LIVEKIT_UDP_PORT, S3_PORT, Addresses
 from .components import S3_REGION, Component, Layout, components, second_node
 from .kube import Api
-from .paths import write_private
+from .paths import file_system, write_private
 from .servers import s3_folders
 
 PAUSE_IMAGE = "localhost/isotrack-pause:1"
@@ -136,7 +136,4 @@ def _capable(number: int) -> bool:
 
 def _snapshotter(state: Path) -> str:
     """Overlays cannot be stacked on an overlay."""
-    mounts = [line.split(" - ") for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    points = [(Path(left.split()[4]), right.split()[0]) for left, right in mounts]
-    _, kind = max((one for one in points if state.is_relative_to(one[0])), key=lambda one: len(one[0].parts))
-    return "native" if kind == "overlay" else "overlayfs"
+    return "native" if file_system(state) == "overlay" else "overlayfs"
