@@ -370,6 +370,11 @@ class RecordingClassSpec(RuledModel):
         """Whether a Recording of this namespace (with these labels) may record this call."""
         return any(grant.allows(namespace, labels, call_id) for grant in self.calls)
 
+    @property
+    def looks_at_labels(self) -> bool:
+        """Whether labels of a namespace decide about its Recordings."""
+        return any(grant.namespaces.selector is not None for grant in self.calls)
+
     def storage_named(self, name: str | None) -> Storage | None:
         """The storage of this name; without a name the default one; None when there is none of this name."""
         wanted = name or (self.defaults.storage if self.defaults else None)

@@ -52,6 +52,8 @@ def call_is_not_allowed(view: View, now: datetime) -> Plan | None:
         Reason.CALL_NOT_ALLOWED,
         f"spec.calls of RecordingClass {view.recording.spec.class_name} does not let namespace {namespace} record this call: "
         "use a call id that it gives to this namespace, or ask an administrator to add one",
+        # NB: namespaces are not watched, for the sake of their labels alone; an edit of the class wakes us anyway.
+        again_after=recheck_of(view, now) if view.recording_class.spec.looks_at_labels else None,
     )
 
 

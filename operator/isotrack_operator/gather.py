@@ -99,7 +99,7 @@ class Gatherer:
             finaliser=view_finaliser(recording, jobs, pods),
             active_in_namespace=self._count_active(recording, recording_class),
         )
-        if not view.attempts and recording_class and _selects_by_label(recording_class):
+        if not view.attempts and recording_class and recording_class.spec.looks_at_labels:
             found = await self._cluster.find(NAMESPACE, None, namespace)
             view = replace(view, namespace_labels=((found or {}).get("metadata") or {}).get("labels") or {})
         return view
@@ -232,7 +232,3 @@ def read_report(body: Mapping[str, Any]) -> RecordingReport | None:
         return RecordingReport.from_object(body)
     except ValidationError:
         return None
-
-
-def _selects_by_label(recording_class: RecordingClass) -> bool:
-    return any(grant.namespaces.selector is not None for grant in recording_class.spec.calls)

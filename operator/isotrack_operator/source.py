@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -91,6 +92,17 @@ async def existing_rooms(access: Access, rooms: Sequence[str]) -> set[str]:
             ) from error
         raise SourceError(f"{access.url} answers with an error: {cut(error.code)}: {cut(error.message)}") from error
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError, DecodeError) as error:
-        text = cut(error) or type(error).__name__
-        raise SourceError(f"{access.url} cannot be reached: {text}") from error
+        raise SourceError(f"{access.url} cannot be reached: {_explain(error)}") from error
     return found & set(rooms)
+
+
+def _explain(error: Exception) -> str:
+    """Why a connection failed, in a few words: the system's, since a client library's name its own inner life."""
+    if isinstance(error, TimeoutError):
+        return f"no answer within {ANSWER_SECONDS:.0f} s"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return f"its certificate is not trusted ({cut(error.certificate_error)})"
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    if isinstance(cause, OSError) and (cause.errno or 0) > 0:  # name resolution has numbers of its own, below zero
+        return os.strerror(cause.errno or 0)
+    return cut(getattr(cause, "strerror", "") or cause) or type(cause).__name__

@@ -97,6 +97,21 @@ def test_it_starts_by_itself_once_its_class_is_there(tenant: Tenant) -> None:
         assert tenant.wait_finished("later")["status"]["phase"] == "Uploaded"
 
 
+def test_it_starts_by_itself_once_its_namespace_has_the_label(tenant: Tenant) -> None:
+    """As in docs/install.md, in the other order."""
+    labelled = {"selector": {"matchLabels": {"isotrack.dev/may-record": "true"}}}
+    grants = [{"namespaces": labelled, "ids": ["{namespace}_*"]}]
+    tenant.cluster.apply(class_object(tenant.cluster, tenant.namespace, calls=grants))
+    with tenant.people("labelled", ALICE) as people:
+        people.join("alice")
+        tenant.record("labelled")
+        tenant.wait("labelled", lambda one: "CallNotAllowed" in stalled_by(one), "the label is missing")
+        tenant.cluster.kubectl("label", "namespace", tenant.namespace, "isotrack.dev/may-record=true")
+        tenant.wait_capturing("labelled")
+        tenant.patch("labelled", desiredState="Stopped")
+        assert tenant.wait_finished("labelled")["status"]["phase"] == "Uploaded"
+
+
 def test_a_call_has_one_recording_at_a_time(tenant: Tenant) -> None:
     """The second one ends at once and names the first; when that is over, the call can be recorded again."""
     with tenant.people("busy", ALICE) as people:

@@ -115,6 +115,17 @@ def test_strangers_learn_nothing_about_storages_and_secrets() -> None:
     assert "secret-name" not in found.message
 
 
+@pytest.mark.parametrize(
+    ("namespaces", "looks_again"),
+    [({"selector": {"matchLabels": {"may-record": "true"}}}, True), ({"names": ["team-b"]}, False)],
+)
+def test_a_namespace_that_gets_its_label_later_is_noticed(namespaces: dict[str, Any], looks_again: bool) -> None:
+    """No event tells of it; an edit of the class is one."""
+    found = decide(a_view(recording_class=a_class(calls=[{"namespaces": namespaces, "ids": ["*"]}])))
+    assert found.reason == "CallNotAllowed"
+    assert (found.again_after is not None) == looks_again
+
+
 def test_everything_in_place_starts_attempt_1() -> None:
     assert decide(a_view()).start == 1
 
