@@ -94,6 +94,7 @@ async def _work(
     await lanes.request(check_storage, store, layout_of(intent), intent)
     checkpoints = await lanes.request(Checkpoints, workspace.spool, intent, store)
     delivery = Delivery(workspace.spool, intent, store, lanes)
+    delivery.copied = lambda: checkpoints.sent
     copying = asyncio.create_task(checkpoints.keep(lanes), name="checkpoints")
     try:
         await keep_delivering(

@@ -15,7 +15,7 @@ further parts: its files were complete, and stay as they are.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -140,21 +140,24 @@ class SessionStream:
         """A finished file has been delivered."""
         self.state.parts = [part for part in self.state.parts if part.plan.name != name or part.result is None]
 
-    def advance(self, *, whole: bool, most_groups: int | None = None) -> bool:
+    def advance(
+        self, *, whole: bool, most_groups: int | None = None, goes_on: Callable[[], bool] = lambda: True
+    ) -> bool:
         """Do what is due.
 
         Args:
             whole: All that was captured of this spell lies in the spool.
             most_groups: Stop after so many groups of seconds, to let others have their turn.
+            goes_on: Asked between two groups: False stops, too.
         Returns:
-            Whether there is more to do at once: `most_groups` was reached.
+            Whether there is more to do at once: it was stopped.
         Raises:
             OSError: The spool cannot be read.
             ParseError: The saved state that it goes on from contradicts itself.
             Whatever the sink raises passes through. After any of them only a saved state can go on.
         """
         try:
-            return self._advance(whole=whole, most_groups=most_groups)
+            return self._advance(whole, most_groups, goes_on)
         except (OSError, MemoryError, IsotrackError):
             raise
         except Exception as error:
@@ -162,11 +165,11 @@ class SessionStream:
                 raise
             raise _contradiction(error) from error
 
-    def _advance(self, *, whole: bool, most_groups: int | None) -> bool:
+    def _advance(self, whole: bool, most_groups: int | None, goes_on: Callable[[], bool]) -> bool:
         done = 0
         try:
             while not self.state.over:
-                if most_groups is not None and done >= most_groups:
+                if done and ((most_groups is not None and done >= most_groups) or not goes_on()):
                     return True
                 if not self._next_group(whole=whole):
                     return False

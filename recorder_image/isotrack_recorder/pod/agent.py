@@ -25,7 +25,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -283,6 +283,7 @@ class Agent:
             epoch_ms = await lanes.request(epoch_of, self._store, self._layout, spool / SCRATCH)
             self._intent = self._intent.model_copy(update={"epoch_ms": epoch_ms})
         self._delivery = Delivery(spool, self._intent, self._store, lanes)
+        self._delivery.copied = self._copied
         if not checkpoints.enabled:
             return await self._deliver(self._delivery, checkpoints, lanes)
         self._delivery.leaves = self._is_left_behind
@@ -293,6 +294,9 @@ class Agent:
         finally:
             copying.cancel()
             await asyncio.gather(copying, return_exceptions=True)
+
+    def _copied(self) -> Mapping[str, int] | None:
+        return self._checkpoints.sent if self._checkpoints else None
 
     def _is_left_behind(self, peer: PeerFacts, facts: SpoolFacts) -> bool:
         return is_left_behind(peer, facts, attempt=self._intent.attempt, goes=self._goes)
@@ -356,7 +360,7 @@ class Agent:
         assert self._outcome is not None
         await keep_delivering(
             delivery,
-            lambda: self._checkpoints.sent if self._checkpoints else None,
+            self._copied,
             self._outcome,
             round_seconds=self._settings.round_seconds,
             delivered=self._report_wake.set,

@@ -26,6 +26,8 @@ class Bodies:
         self._folder = folder
         self._progress = progress
         self._unsynced: dict[str, set[int]] = {}
+        self.written = 0
+        """Bytes that were ever written."""
 
     def write(self, name: str, offset: int, data: bytes) -> None:
         """See FileSink. OSError when the disk is full."""
@@ -40,6 +42,7 @@ class Bodies:
                 os.close(fd)
             self._unsynced.setdefault(name, set()).add(part + 1)
             view, offset = view[written:], offset + written
+        self.written += len(data)
         if self._progress is not None and len(data) > 8:
             self._progress(name, offset)
 

@@ -9,7 +9,8 @@ session goes on from its saved state.
 
 One Delivery owns its view of the spool. Reading and muxing run in the file lane, one after the other; parts are sent by the request
 lane meanwhile nothing is muxed. A storage that is slow therefore makes the spool grow, which holds each frame once, and not what is
-muxed.
+muxed; and of what is muxed no more waits on the disk than there is room for (`budget`), but for part 1 and the last part of each open
+file.
 """
 
 from __future__ import annotations
@@ -32,8 +33,10 @@ from isotrack_recorder.finalise.model import FilePlan, Progress
 from isotrack_recorder.spool.facts import PeerFacts, SpoolFacts
 from isotrack_recorder.spool.past import EVERYTHING
 from isotrack_recorder.spool.reader import Position, Spool
+from isotrack_recorder.spool.room import Room
 
 from .bodies import Bodies
+from .budget import Budget, budget_of
 from .commit import Committed, conclude, is_concluded, put_attempt
 from .credentials import CredentialSource
 from .lanes import Lanes
@@ -97,9 +100,17 @@ NOBODY: Final = Watchers()
 
 
 class Delivery:
-    """Ships one spool. Used from one event loop, one call at a time."""
+    """Ships one spool. Used from one event loop, one call at a time.
 
-    def __init__(self, spool: Path, intent: Intent, store: Store, lanes: Lanes, watchers: Watchers = NOBODY) -> None:
+    Args:
+        room: What bounds the volume that the spool lies on; None = what the intent says of it.
+    """
+
+    def __init__(
+        self, spool: Path, intent: Intent, store: Store, lanes: Lanes, watchers: Watchers = NOBODY, *,
+        room: Room | None = None,
+    ) -> None:  # fmt: skip
+        self._room = room or Room(spool, intent.spool_bytes)
         self._intent = intent
         self._store = store
         self._lanes = lanes
@@ -114,7 +125,11 @@ class Delivery:
         self._sessions: dict[str, Session] = {}
         self.leaves: Callable[[PeerFacts, SpoolFacts], bool] = lambda _peer, _facts: False
         """Which sessions are not delivered from here: they are made of checkpoints when the recording ends."""
+        self.copied: Callable[[], Mapping[str, int] | None] | None = None
+        """What of the spool lies in checkpoints (see `reclaim`): where room is tight, it is given back while more is muxed.
+        None: not before a round is over."""
         self._reclaimed: dict[str, int] = {}
+        self._is_tight = False
         self._sends = asyncio.Semaphore(FILES_AT_ONCE)
 
     @property
@@ -135,17 +150,21 @@ class Delivery:
         return await self._lanes.file_job(self._reclaim, checkpointed)
 
     def _reclaim(self, checkpointed: Mapping[str, int] | None) -> int:
-        spool, freed = self._spool, 0
         left = self._left_logs() if checkpointed is not None else {}
-        covered = {**self.covered(), **left}
-        news = {key: at for key, at in covered.items() if at.segment > self._reclaimed.get(key, 1)}
-        if news:
-            freed = reclaim(spool.path, news, checkpointed)
-            if checkpointed is None:
-                self._reclaimed.update((key, at.segment) for key, at in news.items())
+        freed = self._reclaim_logs({**self.covered(), **left}, checkpointed)
+        spool = self._spool
         taken = {key: row for session in self._sessions.values() for key, row in session.taken.items()}
         taken |= dict.fromkeys(left, EVERYTHING)
         return freed + reclaim_journals(spool.path, spool.journals(), spool.facts.tracks, taken, checkpointed)
+
+    def _reclaim_logs(self, covered: Mapping[str, Position], checkpointed: Mapping[str, int] | None) -> int:
+        freed = 0
+        news = {key: at for key, at in covered.items() if at.segment > self._reclaimed.get(key, 1)}
+        if news:
+            freed = reclaim(self._spool.path, news, checkpointed)
+            if checkpointed is None:
+                self._reclaimed.update((key, at.segment) for key, at in news.items())
+        return freed
 
     def _left_logs(self) -> dict[str, Position]:
         """Logs that files are made of from checkpoints alone: what is in one of them is not needed here."""
@@ -174,6 +193,8 @@ class Delivery:
             finished += sum(result for result in results if isinstance(result, int))
             stuck = {errand.session.peer_id for errand in lost}
             turn = [session for session in turn if session.more and session.peer_id not in stuck]
+            if turn and self._is_tight and self.copied is not None:
+                await self._lanes.file_job(self._make_room, self.copied())
         if failures:
             raise _one_of(failures)
         return finished
@@ -235,13 +256,25 @@ class Delivery:
                 turn.append(session)
         return turn
 
+    def _make_room(self, checkpointed: Mapping[str, int] | None) -> None:
+        """Give back what went into parts. A disk that does not let us stops nothing here: the end of the round tells."""
+        with contextlib.suppress(OSError):
+            self._reclaim_logs(self.covered(), checkpointed)
+
     def _mux(self, turn: Sequence[Session]) -> tuple[list[Errand], list[IsotrackError]]:
-        """Bring sessions forward by some seconds each. What is to be sent now, and what went wrong."""
+        """Bring sessions forward by some seconds each, as far as there is room; the others wait for the next turn.
+
+        What is to be sent now, and what went wrong.
+        """
         work: list[Errand] = []
         broken: list[IsotrackError] = []
-        for session in turn:
+        budget, begun = self._budget(), self._bodies.written
+        self._is_tight = budget.tight
+        for number, session in enumerate(turn):
+            if number and not self._has_room(budget, begun):
+                break
             try:
-                session.advance()
+                session.advance(lambda: self._has_room(budget, begun), save=budget.tight)
             except IsotrackError as error:
                 broken.append(error)
             except Exception as error:  # one session that cannot be made must not cost the others
@@ -250,6 +283,15 @@ class Delivery:
             else:
                 work += session.errands()
         return work, broken
+
+    def _budget(self) -> Budget:
+        try:
+            return budget_of(self._room.measure())
+        except OSError as error:
+            raise IsotrackError(f"the spool cannot be measured: {error.strerror}") from error
+
+    def _has_room(self, budget: Budget, begun: int) -> bool:
+        return self._bodies.written - begun < budget.bytes
 
     # ── in the request lane ──────────────────────────────────────────────────────────────────────────────────────────
 

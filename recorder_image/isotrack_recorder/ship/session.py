@@ -11,7 +11,7 @@ upload that the storage forgot) is thrown away, and the session begins anew from
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -32,7 +32,8 @@ from .store import PART_BYTES
 log = logging.getLogger(__name__)
 
 GROUPS_AT_ONCE: Final = 12
-"""A minute of media at a time, then what became due of it is sent: so little that is muxed waits on the disk."""
+"""A minute of media at a time at most, then what became due of it is sent. What all sessions together may mux is bounded by
+`budget`."""
 GROUPS_UNSAVED: Final = 6
 """Half a minute: so much is muxed again by the process after one that was killed."""
 GAP_LAG_NS: Final = 60 * SECOND
@@ -98,21 +99,24 @@ class Session:
         self._everything, self.more = everything, True
         return True
 
-    def advance(self) -> None:
+    def advance(self, goes_on: Callable[[], bool], *, save: bool) -> None:
         """Mux what is due, and save where that leads to.
 
+        Args:
+            goes_on: Whether there is room for more; asked between some seconds and the next.
+            save: However little it is: the spool is to be given back.
         Raises:
             IsotrackError: its beginning is in the spool no more, and the state that would go on is damaged.
             OSError: the disk is full, or damaged.
         """
         try:
-            self._advance()
+            self._advance(goes_on, save=save)
         except ParseError as error:
             log.warning("a saved state is of no use", extra={"fields": {"peer_id": self.peer_id, "why": str(error)}})
             self._start_over()
             self.more = True
 
-    def _advance(self) -> None:
+    def _advance(self, goes_on: Callable[[], bool], *, save: bool) -> None:
         stream = self._stream
         try:
             if stream is None:
@@ -122,9 +126,10 @@ class Session:
                 return
             group = stream.state.group
             came_back = stream.state.spell < len(self._spool.facts.peers[self.peer_id].ends)
-            self.more = stream.advance(whole=self._whole or came_back, most_groups=GROUPS_AT_ONCE)
+            whole = self._whole or came_back
+            self.more = stream.advance(whole=whole, most_groups=GROUPS_AT_ONCE, goes_on=goes_on)
             self._unsaved += 0 if group is None or stream.state.group is None else stream.state.group - group
-            if self._is_worth_saving(stream):
+            if (save and self._unsaved) or self._is_worth_saving(stream):
                 self._save(stream)
         except BaseException:
             self._stream, self._again, self.more = None, True, False  # what it did since it was saved is done again

@@ -25,6 +25,7 @@ from isotrack_recorder.ship.lanes import Lanes
 from isotrack_recorder.ship.reclaim import reclaim
 from isotrack_recorder.ship.store import PART_BYTES, Part
 from isotrack_recorder.spool.reader import Position
+from isotrack_recorder.spool.room import Room, folder_bytes
 from support.live_spool import LiveSpool, segments
 from support.memory_store import MemoryStore
 from support.shipping import ROOT, a_shipping_intent
@@ -187,6 +188,65 @@ async def test_a_long_quiet_call_needs_no_more_disk_than_a_short_one(
     journalled = sum(path.stat().st_size for path in (whole / "i0001").glob("journal*"))
     assert max(most[:8]) * 1.2 >= max(most), "it does not grow"
     assert journalled > 5 * max(most)
+
+
+async def test_a_backlog_of_many_people_is_muxed_by_room(
+    spool: Path, store: CountingStore, lanes: Lanes, tmp_path: Path
+) -> None:
+    """The storage was away for a minute and the spool is two thirds full: making files of it must not fill the rest."""
+    capacity = 128 * 1024 * 1024
+    call = LiveSpool(spool, people=8, segment_bytes=256 * 1024)
+    call.run(58)
+    backlog = folder_bytes(spool)
+    assert 0.6 < backlog / capacity < 0.7
+    call.stop()
+    shutil.copytree(spool, tmp_path / "whole")
+    checkpoints = Checkpoints(spool, a_shipping_intent(), store)
+    await checkpoints.flush(lanes)
+    most = 0
+
+    def watch(_operation: str, _key: str) -> None:
+        nonlocal most
+        most = max(most, folder_bytes(spool))
+
+    store.before = watch
+    delivery = Delivery(spool, a_shipping_intent(), store, lanes, room=Room(spool, capacity))
+    delivery.copied = lambda: checkpoints.sent
+    await delivery.round()
+    await delivery.finish(OVER)
+    assert media(store) == made_locally(tmp_path / "whole", tmp_path / "local")
+    assert most < 0.75 * capacity, f"{most / capacity:.2f} of the disk"
+
+
+async def test_what_all_sessions_together_mux_before_it_is_sent_is_bounded(
+    spool: Path, store: CountingStore, lanes: Lanes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much room there is, and however many people."""
+    total = 12 * 1024 * 1024
+    monkeypatch.setattr("isotrack_recorder.ship.budget.MOST_BYTES", total)
+    call = LiveSpool(spool, people=6)
+    call.run(60)
+    grown: list[int] = []
+    before = 0
+
+    def muxed() -> int:
+        return folder_bytes(spool / "ship" / "parts")
+
+    delivery = Delivery(spool, a_shipping_intent(), store, lanes)
+    mux = delivery._mux
+
+    def watch(turn: Any) -> Any:
+        nonlocal before
+        before = muxed()
+        done = mux(turn)
+        grown.append(muxed() - before)
+        return done
+
+    monkeypatch.setattr(delivery, "_mux", watch)
+    await delivery.round()
+    group = 5 * RATE
+    assert sum(grown) > 3 * total
+    assert max(grown) < total + 2 * group
 
 
 async def test_sessions_that_are_left_to_checkpoints_need_no_disk_once_they_are_in_them(
