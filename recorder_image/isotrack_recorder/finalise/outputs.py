@@ -65,6 +65,8 @@ class Output:
     first_ns: dict[MediaKind, int] = field(default_factory=dict)
     full: bool = False
     """The newest part has reached its greatest size."""
+    only: MediaKind | None = None
+    """Takes frames of this kind alone: a further track of a source, which nothing else belongs to."""
 
     def open_parts(self) -> set[str]:
         """Parts that frames still go to."""
@@ -165,7 +167,7 @@ class Router:
             for layer, wanted in enumerate(self.wanted):
                 for output_type in wanted:
                     if lane.kind in output_type.media_kinds:
-                        self._add(Output(layer, output_type, lane.number))
+                        self._add(Output(layer, output_type, lane.number, only=lane.kind))
 
     def parts_of(self, lane: Lane, at_ns: int, *, key: bool) -> list[str]:
         """Parts that the lane's next frame goes to. Frames of all lanes come in the order of their places."""
@@ -213,7 +215,7 @@ class Router:
         self._feed(output)
 
     def _feed(self, output: Output) -> None:
-        for kind in output.output_type.media_kinds:
+        for kind in output.output_type.media_kinds if output.only is None else (output.only,):
             self._fed.setdefault((kind, output.number), []).append(output)
 
     def _next_part(self, output: Output, lane: Lane, at_ns: int) -> str:

@@ -131,6 +131,19 @@ def test_a_second_camera_has_a_file_of_its_own() -> None:
     assert session.frame("camera", 5.1) == ["audio_video_t1_p1"]
 
 
+def test_a_second_camera_and_a_second_microphone_have_a_file_each() -> None:
+    """One each, from the first frame to the last: frames of the one end nothing of the other."""
+    session = Session("microphone", "camera")
+    sound, picture = a_lane("microphone", number=2), a_lane("camera", number=2)
+    session.router.add_lane(sound)
+    session.router.add_lane(picture)
+    again = Router(StreamKind.PEER, session.stage, [OutputLayer(output_types=BOTH)], session.files)
+    for number, router in enumerate([session.router, session.router, session.router, again, again]):
+        at = (5 + number) * SECOND
+        assert router.parts_of(sound, at, key=True) == ["audio_only_t2_p1"]
+        assert router.parts_of(picture, at + 1, key=number in (0, 2)) == ["video_only_t2_p1"]
+
+
 def test_a_late_camera_begins_the_next_part_with_the_sound_from_then_on() -> None:
     session = Session("microphone")
     assert session.frame("microphone", 74.9) == ["audio_only_t1_p1"]
