@@ -28,20 +28,22 @@ class LiveSpool:
 
     def __init__(
         self, path: Path, *, people: int = 1, picture_bytes: int = 6250, segment_bytes: int = 4 * 1024 * 1024,
-        facts_per_tick: int = 0, picture_age_ms: int = 0,
+        facts_per_tick: int = 0, picture_age_ms: int = 0, begins: float = 0, attempt: int = 1,
     ) -> None:  # fmt: skip
         self.path = path
         self._facts_per_tick = facts_per_tick
         self._picture_age_ms = picture_age_ms
         self._writer = SpoolWriter(path, segment_bytes)
-        self._now = 0
+        self._now = self._begun = round(begins * SECOND)
         self._people: list[tuple[TrackLog, TrackLog]] = []
         self._packets = opus_packets(50)
         encoded = video_frames(60)
         self._key, self._delta = (
             data + bytes(max(0, picture_bytes - len(data))) for data in (encoded[0][0], encoded[1][0])
         )
-        self._journal("start", version=1, wall_ns=WALL_NS, attempt=1, recording_uid="0123456789abcdef")
+        self._journal(
+            "start", version=1, wall_ns=WALL_NS + self._now, attempt=attempt, recording_uid="0123456789abcdef"
+        )
         self._journal("call", call_id="team-a-standup", call_sid="RM_1")
         self._journal("armed")
         for number in range(people):
@@ -89,13 +91,13 @@ class LiveSpool:
         for number, (sound, picture) in enumerate(self._people):
             if sound.released:
                 continue
-            first = Flag.DISCONTINUITY if tick == 0 else 0
+            first = Flag.DISCONTINUITY if self._now == self._begun else 0
             arrival = MONO_NS + self._now + 20_000_000 + number * 1000
             if tick % 2 == 0:
                 packet = self._packets[tick // 2 % len(self._packets)]
                 sound.append(tick * 480, arrival, int(Flag.KEY | first), packet)
             if tick % 10 in (0, 3, 6):
-                key = tick % 2000 == 0
+                key = tick % 2000 == 0 or first
                 data = self._key if key else self._delta
                 picture.append(tick * 900, arrival, int((Flag.KEY if key else 0) | first), data)
             for _ in range(self._facts_per_tick):

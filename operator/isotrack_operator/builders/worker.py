@@ -24,6 +24,7 @@ from .job import (
     container_security,
     pod_security,
     resources_of,
+    spool_bytes,
     spool_size,
     tolerations_of,
 )
@@ -32,6 +33,8 @@ from .storage_access import StorageAccess, access_by_secret, access_to
 
 STOP_REASON_VARIABLE = "ISOTRACK_STOP_REASON"
 SWEEP_VARIABLE = "ISOTRACK_SWEEP"
+SCRATCH_VARIABLE = "ISOTRACK_SCRATCH_BYTES"
+"""Size of the volume for temporary files: beyond it the kubelet evicts the pod."""
 RETRIES = 4
 """After 10, 20, 40, 80 s. The command itself tries for longer while the storage does not answer."""
 DEADLINE_SECONDS = 7200
@@ -113,8 +116,10 @@ def _job(metadata: dict[str, Any], pod_spec: dict[str, Any]) -> dict[str, Any]:
 def _pod_spec(
     name: str, command: str, environment: dict[str, str], pod: RecorderPod, image: str, access: StorageAccess
 ) -> dict[str, Any]:
-    # What is rebuilt from the bucket is as large as the spool was, so temporary files go to a volume like that.
+    # What is rebuilt from the bucket may be as large as the spool was, so temporary files go to a volume like that.
     environment = environment | {"TMPDIR": SPOOL}
+    if (limit := spool_bytes(pod)) is not None:
+        environment[SCRATCH_VARIABLE] = str(limit)
     container = {
         "name": name,
         "image": image,

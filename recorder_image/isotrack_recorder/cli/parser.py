@@ -49,7 +49,7 @@ examples:
 
 In a bucket everything is made of the checkpoints that the recording's pods left there; all it takes are the bucket's credentials.
 Run it as often as you like: what is finished stays as it is. The variables are those of `isotrack record --output s3://…`.
-TMPDIR names the folder for temporary files: there must be room for the captured media.
+TMPDIR names the folder for temporary files. Long sessions are made piece by piece where there is little room.
 
 exit codes: 0 recording.json is there and verified, 64 no recording there, or it still goes on, 73 it cannot be read or written,
 74 storage failed, 1 a file could not be made"""

@@ -98,6 +98,8 @@ class SessionStream:
         self._parts: dict[str, Part] = {}
         self._routers: dict[StreamKind, Router] = {}
         self._restored = False
+        self.known_ns: int | None = None
+        """Until when the logs hold all that was captured, where the journals know more; None: as far as these do."""
         for part in state.parts:
             if part.result is None:
                 self._parts[part.plan.name] = Part(part, spool.facts, sink)
@@ -211,7 +213,10 @@ class SessionStream:
                 return self._end() if whole else False
             state.group = group_of(min(track.opened_ns for track in tracks) // SECOND)
         horizon = min(horizon_of(state.group), last_second)
-        if not whole and (horizon_of(state.group) + 1) * SECOND > facts.last_ns - SPOOL_LAG_NS:
+        known_ns = (facts.last_ns if self.known_ns is None else self.known_ns) - SPOOL_LAG_NS
+        if self.known_ns is not None and (last_second + 1) * SECOND > known_ns:
+            whole = False  # the journals tell of its end, but its frames are not all there
+        if not whole and (horizon_of(state.group) + 1) * SECOND > known_ns:
             return False
         if not whole and state.group > group_of(last_second):
             return False  # nothing is left but the end

@@ -127,6 +127,20 @@ def read_destination(environ: Mapping[str, str], name: str) -> S3Destination:
         raise ConfigError(f"{name} is no storage: {where[:100]}: {first['msg'][:200]}") from None
 
 
+def read_bytes(environ: Mapping[str, str], name: str) -> int | None:
+    """Read a size in bytes; None where it is not given.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    text = environ.get(name)
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 16 and int(text) > 0):
+        raise ConfigError(f"{name} must be a number of bytes")
+    return int(text)
+
+
 def read_seconds(environ: Mapping[str, str], name: str, default: float) -> float:
     """Read a time in seconds.
 

@@ -4,7 +4,7 @@
     sweep      every abandoned recording of a storage (ISOTRACK_SWEEP, an S3Destination as JSON)
 
 Both run as Jobs, with the storage's credentials mounted as for the agent, and end as it does: an exit code of `errors` and a
-termination message. Rebuilt spools go to the temporary folder (TMPDIR). They may be killed and repeated at any time.
+termination message. Rebuilt spools go to the temporary folder (TMPDIR), which may hold ISOTRACK_SCRATCH_BYTES. They may be killed and repeated at any time.
 """
 
 from __future__ import annotations
@@ -37,10 +37,11 @@ from isotrack_recorder.ship.recover import Recovery
 from isotrack_recorder.ship.retry import Patience
 from isotrack_recorder.ship.s3 import S3Store
 from isotrack_recorder.ship.store import Store
+from isotrack_recorder.spool.room import Room
 
 from .agent import write_termination
 from .agent_report import Ending
-from .agent_settings import TERMINATION_LOG, read_destination, read_seconds
+from .agent_settings import TERMINATION_LOG, read_bytes, read_destination, read_seconds
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,14 @@ class Place:
     credentials: Path
     termination_log: Path
     scratch: Path
+    scratch_bytes: int | None
+    """What the volume of `scratch` may hold; None = as much as the disk has."""
     patience: Patience
+
+    @property
+    def room(self) -> Room:
+        """What bounds that volume."""
+        return Room(self.scratch, self.scratch_bytes)
 
 
 def main(command: str, environ: Mapping[str, str]) -> int:
@@ -67,6 +75,7 @@ def main(command: str, environ: Mapping[str, str]) -> int:
             credentials=Path(environ.get("ISOTRACK_STORAGE_CREDENTIALS") or "/etc/isotrack/storage"),
             termination_log=termination_log,
             scratch=Path(tempfile.gettempdir()),
+            scratch_bytes=read_bytes(environ, "ISOTRACK_SCRATCH_BYTES"),
             patience=Patience(read_seconds(environ, "ISOTRACK_UPLOAD_SECONDS", AFTER_STOP_SECONDS)),
         )
         ending = asyncio.run(_finalise(place, environ) if command == "finalise" else _sweep(place, environ))
@@ -87,7 +96,7 @@ async def _finalise(place: Place, environ: Mapping[str, str]) -> Ending:
     with closing(Lanes()) as lanes:
         try:
             store = S3Store(intent.storage, pod_credentials(place.credentials), place.patience)
-            recovery = Recovery(store, lanes, layout_of(intent), place.scratch, intent, end=end)
+            recovery = Recovery(store, lanes, layout_of(intent), place.scratch, intent, end=end, room=place.room)
             committed = await recovery.finalise()
         finally:
             place.patience.end_within(0)
@@ -107,7 +116,7 @@ async def _sweep(place: Place, environ: Mapping[str, str]) -> Ending:
             store = S3Store(destination, pod_credentials(place.credentials), place.patience)
             for root in await lanes.request(abandoned, store, destination, minimum):
                 try:
-                    finished += await _finish(store, lanes, destination, root, place.scratch)
+                    finished += await _finish(store, lanes, destination, root, place)
                 except IsotrackError as error:  # one that cannot be finished must not keep the others
                     log.error("not finished", extra={"fields": {"folder": root, "detail": str(error)}})
                     failures.append(error)
@@ -139,9 +148,9 @@ def abandoned(store: Store, destination: S3Destination, minimum: float) -> list[
     return found
 
 
-async def _finish(store: Store, lanes: Lanes, destination: S3Destination, root: str, scratch: Path) -> int:
+async def _finish(store: Store, lanes: Lanes, destination: S3Destination, root: str, place: Place) -> int:
     layout, intent = await lanes.request(open_folder, store, destination, root)
-    committed = await Recovery(store, lanes, layout, scratch, intent).finalise()
+    committed = await Recovery(store, lanes, layout, place.scratch, intent, room=place.room).finalise()
     log.info("recording finished", extra={"fields": {"folder": root, "made": committed is not None}})
     return int(committed is not None)
 

@@ -128,6 +128,8 @@ class Delivery:
         self.copied: Callable[[], Mapping[str, int] | None] | None = None
         """What of the spool lies in checkpoints (see `reclaim`): where room is tight, it is given back while more is muxed.
         None: not before a round is over."""
+        self.known_ns: int | None = None
+        """Until when the logs hold all that was captured, where the journals know more: of a spool that is being rebuilt."""
         self._reclaimed: dict[str, int] = {}
         self._is_tight = False
         self._sends = asyncio.Semaphore(FILES_AT_ONCE)
@@ -252,9 +254,14 @@ class Delivery:
             if session is None:
                 session = Session(peer_id, self._spool, self._intent, self._saved, self._bodies, self._ledger)
                 self._sessions[peer_id] = session
+            session.known_ns = self.known_ns
             if session.begin_turn(everything=everything):
                 turn.append(session)
         return turn
+
+    async def give_back(self) -> None:
+        """Delete what of the logs went into files: of a spool that is a copy."""
+        await self._lanes.file_job(self._make_room, None)
 
     def _make_room(self, checkpointed: Mapping[str, int] | None) -> None:
         """Give back what went into parts. A disk that does not let us stops nothing here: the end of the round tells."""

@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -70,9 +71,14 @@ class Chain:
     length: int
     """Checkpoints in it."""
 
-    def heads(self) -> Iterator[tuple[Head, int]]:
-        """Heads in order, each with its length."""
+    def heads(self, at: int = 0) -> Iterator[tuple[Head, int]]:
+        """Heads in order, each with its length.
+
+        Args:
+            at: Where in the file to begin: the sum of the lengths of those before.
+        """
         with self.heads_file.open("rb") as file:
+            file.seek(at)
             while start := file.read(PREAMBLE_BYTES):
                 encoded = start + file.read(head_bytes(start) - PREAMBLE_BYTES)
                 yield decode_head(encoded), len(encoded)
@@ -161,17 +167,20 @@ class _Span(NamedTuple):
             yield self.key, at, min(RANGE_BYTES, end - at)
 
 
-def fetch(store: Store, layout: Layout, chain: Chain, place: Place) -> bool:
+def fetch(store: Store, layout: Layout, chain: Chain, place: Place, *, at: int = 0, heads: int = MAX_SEQ) -> bool:
     """Write the wanted files of a run, as far as they are whole. False when they end before the chain does.
 
+    Args:
+        at: Where the first head that counts begins (`Chain.heads`); what lies before was fetched.
+        heads: How many count.
     Raises:
         StorageError: the storage does not answer.
         OutputError: a file cannot be written.
     """
-    ranges = (wanted for span in _spans(layout, chain, place) for wanted in span.ranges())
+    ranges = (wanted for span in _spans(layout, chain, place, at, heads) for wanted in span.ranges())
     read = ahead(lambda wanted: store.get_range(*wanted), ranges, lambda wanted: wanted[2])
     with closing(read):
-        for span in _spans(layout, chain, place):
+        for span in _spans(layout, chain, place, at, heads):
             try:
                 whole = _write_span(read, span.parts, place)
             except OSError as error:
@@ -182,9 +191,9 @@ def fetch(store: Store, layout: Layout, chain: Chain, place: Place) -> bool:
     return True
 
 
-def _spans(layout: Layout, chain: Chain, place: Place) -> Iterator[_Span]:
-    """All that is wanted of a run, in order."""
-    for head, at in chain.heads():
+def _spans(layout: Layout, chain: Chain, place: Place, first: int, heads: int) -> Iterator[_Span]:
+    """All that is wanted of a stretch of a run, in order."""
+    for head, at in islice(chain.heads(first), heads):
         key = layout.checkpoint(head.attempt, head.run, head.seq)
         group: list[Slice] = []
         begin = at

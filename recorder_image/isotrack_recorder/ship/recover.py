@@ -65,7 +65,7 @@ GRACE_SECONDS: Final = 10.0
 LONGEST_WAIT_SECONDS: Final = 90.0
 """An attempt that is still writing when the recording is over is waited for this long."""
 DISK_SHARE: Final = 0.8
-"""Of the scratch folder's room that rebuilt logs may take."""
+"""Of the scratch folder's room that may be used."""
 EPOCH_CHECKPOINTS: Final = 50
 """In the first so many an attempt has become able to capture, or it never does."""
 
@@ -256,6 +256,9 @@ class Recovery:
             *(self._lanes.request(follow, self._store, self._layout, run, folder) for run in runs)
         )
         stitched = Stitched(folder / "spool", chains)
+        journals, room = await self._lanes.request(lambda: stitched.journal_bytes), await self._room_left()
+        if journals > room:
+            raise OutputError(f"journals of {journals} bytes have no room on the disk: {int(room)} are left")
         await self._lanes.request(stitched.fetch_journals, self._store, self._layout)
         await self._check_still(seen, stitched)
         intents = await self._lanes.request(self._intents, sorted({run.attempt for run in runs}))
@@ -265,13 +268,13 @@ class Recovery:
         for attempt, peers in stitched.sessions(seen.manifests):
             epoch_ms = await self._lanes.request(known_epoch, self._store, self._layout)
             intent = intents[attempt].model_copy(update={"epoch_ms": epoch_ms})
-            for batch in stitched.batches(peers, await self._lanes.request(self._room_left)):
-                await self._lanes.request(stitched.fetch_logs, self._store, self._layout, batch, seen.manifests)
-                await self._check_still(seen, stitched)
-                delivery = Delivery(stitched.path, intent, self._store, self._lanes, self._watchers)
+            for batch in stitched.batches(peers, await self._room_left() / 2):
+                delivery = Delivery(
+                    stitched.path, intent, self._store, self._lanes, self._watchers, room=self._room or Room(folder)
+                )
                 chosen = frozenset(batch)
                 delivery.leaves = lambda peer, _facts, chosen=chosen: peer.peer_id not in chosen  # type: ignore[misc]
-                failure = await self._deliver(delivery) or failure
+                failure = await self._make(stitched, batch, delivery, seen) or failure
                 files |= {(file.attempt, file.name): file for file in delivery.files}
                 await self._lanes.request(stitched.drop_logs)
         # NB: what was made counts; but as long as something is missing the checkpoints stay, and another run tries again.
@@ -288,9 +291,26 @@ class Recovery:
         await self._lanes.request(put_recovered, self._store, self._layout, recovered)
         return failure
 
-    def _room_left(self) -> float:
-        """Bytes that rebuilt logs may take."""
-        usage = (self._room or Room(self._scratch)).measure()
+    async def _make(
+        self, stitched: Stitched, batch: Sequence[str], delivery: Delivery, seen: Seen
+    ) -> IsotrackError | None:
+        """Make the files of some sessions, piece by piece where their logs do not fit on the disk at once."""
+        feed = await self._lanes.request(stitched.feed, batch, seen.manifests)
+        while True:
+            await self._lanes.request(feed.fetch, self._store, self._layout, await self._room_left())
+            await self._check_still(seen, stitched)
+            if feed.is_whole:
+                delivery.known_ns = None
+                return await self._deliver(delivery, everything=True)
+            delivery.known_ns, delivery.copied = feed.known_ns, lambda: None
+            failure = await self._deliver(delivery, everything=False)
+            if failure is not None:
+                return failure
+            await delivery.give_back()
+
+    async def _room_left(self) -> float:
+        """Bytes that what is rebuilt, and files made of it, may take."""
+        usage = await self._lanes.request((self._room or Room(self._scratch)).measure)
         return (usage.capacity - usage.used) * DISK_SHARE
 
     async def _check_still(self, seen: Seen, stitched: Stitched) -> None:
@@ -303,12 +323,12 @@ class Recovery:
             if again.runs != seen.runs:
                 raise _MovedError
 
-    async def _deliver(self, delivery: Delivery) -> IsotrackError | None:
+    async def _deliver(self, delivery: Delivery, *, everything: bool) -> IsotrackError | None:
         """Deliver what the spool holds; repeats what the storage failed at until its patience is over."""
         failures = 0
         while True:
             try:
-                await delivery.round(everything=True)
+                await delivery.round(everything=everything)
                 return None
             except StorageRefusedError:
                 raise

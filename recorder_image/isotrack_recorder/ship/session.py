@@ -62,6 +62,8 @@ class Session:
         """By log: what lies before is not needed any more."""
         self.taken: Mapping[str, Taken] = {}
         """By log: what the journal says of times before is not needed any more."""
+        self.known_ns: int | None = None
+        """See `SessionStream.known_ns`."""
         self._spool = spool
         self._intent = intent
         self._saved = saved
@@ -127,6 +129,7 @@ class Session:
             group = stream.state.group
             came_back = stream.state.spell < len(self._spool.facts.peers[self.peer_id].ends)
             whole = self._whole or came_back
+            stream.known_ns = self.known_ns
             self.more = stream.advance(whole=whole, most_groups=GROUPS_AT_ONCE, goes_on=goes_on)
             self._unsaved += 0 if group is None or stream.state.group is None else stream.state.group - group
             if (save and self._unsaved) or self._is_worth_saving(stream):

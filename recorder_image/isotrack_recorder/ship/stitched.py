@@ -3,23 +3,28 @@
     chains (attempt, run) ─▶ i0001, i0002, … of each, by attempt and time ─▶ journals ─▶ who was left behind? ─▶ their logs
 
 Placing them on one axis is the reader's work (`spool.facts`): processes of one boot share a clock, others are placed by their
-wall clocks. Logs are fetched for a few sessions at a time, so that the disk holds what is being made into files, not the call.
+wall clocks. Logs are fetched for a few sessions at a time, and those of a long session piece by piece (`pieces`), so that the disk
+holds what is being made into files, not the call.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from isotrack_api.manifest import Manifest
+from isotrack_recorder.errors import OutputError
 from isotrack_recorder.spool.facts import TrackFacts
+from isotrack_recorder.spool.journal import MAX_LINE_BYTES, decode_line
 from isotrack_recorder.spool.journal_files import journal_numbers, journal_path
 from isotrack_recorder.spool.reader import Spool
 
 from .checkpoint import is_journal, is_log
 from .layout import Layout
+from .pieces import Copied, Piece, Pieces, is_complete, pieces_of
 from .rebuild import Chain, fetch
 from .store import Store
 
@@ -41,7 +46,7 @@ class _Origin:
 
 
 class Stitched:
-    """The spool. Journals are there from `fetch_journals` on, logs between `fetch_logs` and `drop_logs`."""
+    """The spool. Journals are there from `fetch_journals` on, logs between what a Feed fetches and `drop_logs`."""
 
     def __init__(self, path: Path, chains: Sequence[Chain]) -> None:
         self.path = path
@@ -61,19 +66,31 @@ class Stitched:
             StorageError, OutputError: see `fetch`.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        self._fetch(store, layout, frozenset(), journals=True)
+        for chain in self._chains:
+            names = self.names(chain)
+
+            def place(path: str, names: Mapping[str, str] = names) -> Path | None:
+                folder, _, name = path.partition("/")
+                return self.path / names[folder] / name if is_journal(path) and folder in names else None
+
+            if not fetch(store, layout, chain, place):
+                self.is_short = True
         self._drop_doubles()
         self._spool.refresh()
 
-    def fetch_logs(self, store: Store, layout: Layout, peers: Sequence[str], manifests: Mapping[int, Manifest]) -> None:
-        """Get the logs of some sessions, from the attempts that left them behind.
+    @property
+    def journal_bytes(self) -> int:
+        """Room that all journals take."""
+        return sum(size for chain in self._chains for path, size in chain.sizes().items() if is_journal(path))
 
-        Raises:
-            StorageError, OutputError: see `fetch`.
-        """
-        tracks = self._spool.facts.tracks.values()
-        keys = {track.key for track in tracks if track.peer_id in peers and self._is_left(track, manifests)}
-        self._fetch(store, layout, frozenset(keys), journals=False)
+    def feed(self, peers: Sequence[str], manifests: Mapping[int, Manifest]) -> Feed:
+        """The logs of some sessions, from the attempts that left them behind."""
+        tracks = [
+            track
+            for track in self._spool.facts.tracks.values()
+            if track.peer_id in peers and self._is_left(track, manifests)
+        ]
+        return Feed(self, tracks)
 
     def drop_logs(self) -> None:
         """Make room for those of others."""
@@ -127,17 +144,14 @@ class Stitched:
         manifest = manifests.get(self._attempt(track))
         return manifest is None or track.peer_id in (manifest.unfinished or ())
 
-    def _fetch(self, store: Store, layout: Layout, keys: frozenset[str], *, journals: bool) -> None:
-        for chain in self._chains:
-            names = {origin.folder: origin.name for origin in self._origins if origin.chain is chain}
+    def names(self, chain: Chain) -> dict[str, str]:
+        """Folders of a chain's processes → their names in the stitched spool."""
+        return {origin.folder: origin.name for origin in self._origins if origin.chain is chain}
 
-            def place(path: str, names: Mapping[str, str] = names) -> Path | None:
-                folder, _, name = path.partition("/")
-                wanted = is_journal(path) if journals else f"{names.get(folder)}/{name.partition('.')[0]}" in keys
-                return self.path / names[folder] / name if wanted and folder in names else None
-
-            if not fetch(store, layout, chain, place):
-                self.is_short = True
+    @property
+    def chains(self) -> tuple[Chain, ...]:
+        """By attempt and time."""
+        return self._chains
 
     def _drop_doubles(self) -> None:
         """A process that stands in two runs (an agent lost its notes and began another) counts once: the longer copy."""
@@ -154,3 +168,106 @@ class Stitched:
             if known is not None:
                 shutil.rmtree(min((size, folder), known)[1])
             copies[first] = max((size, folder), known or (size, folder))
+
+
+class Feed:
+    """Logs of some sessions on their way to the disk, in the order of time. `fetch` until it `is_whole`."""
+
+    def __init__(self, stitched: Stitched, tracks: Sequence[TrackFacts]) -> None:
+        self._stitched = stitched
+        self._keys = {track.key for track in tracks}
+        self._shifts = {track.key.partition("/")[0]: track.shift_ns for track in tracks}
+        """Process → from its clock to the axis. Only processes that have wanted logs."""
+        begins = {name: self._begin(name) for name in self._shifts}
+        self._chains: list[Chain] = []
+        pieces: list[tuple[Piece, ...]] = []
+        begun: list[int] = []
+        for chain in stitched.chains:
+            names = stitched.names(chain)
+            mine = {folder: begins[name] for folder, name in names.items() if name in begins}
+            found = pieces_of(self._rows(chain, names, mine), mine) if mine else ()
+            if found:
+                self._chains.append(chain)
+                pieces.append(found)
+                begun.append(min(mine.values()))
+        self._pieces = Pieces(pieces, begun)
+
+    @property
+    def known_ns(self) -> int | None:
+        """Until when all that was captured is on the disk (or was); None = all of it."""
+        return self._pieces.known_ns
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing is left to be fetched."""
+        return self.known_ns is None
+
+    def fetch(self, store: Store, layout: Layout, room: float) -> None:
+        """Get the next pieces.
+
+        Args:
+            room: Bytes that may be written. Half of them are left to what is made of the logs.
+        Raises:
+            StorageError: see `rebuild.fetch`.
+            OutputError: the same; or even the next piece is too large.
+        """
+        if self._pieces.needed() > room:
+            raise OutputError(
+                f"{self._pieces.needed()} bytes of a session have no room on the disk: {int(room)} are left"
+            )
+        for number, piece in self._pieces.take(room / 2):
+            chain = self._chains[number]
+            names = self._stitched.names(chain)
+
+            def place(path: str, names: Mapping[str, str] = names) -> Path | None:
+                return (
+                    self._stitched.path / names[path.partition("/")[0]] / path.partition("/")[2]
+                    if self._wants(path, names)
+                    else None
+                )
+
+            if not fetch(store, layout, chain, place, at=piece.at, heads=piece.heads):
+                self._stitched.is_short = True
+                self._pieces.end(number)
+
+    def _wants(self, path: str, names: Mapping[str, str]) -> bool:
+        folder, _, name = path.partition("/")
+        return is_log(path) and f"{names.get(folder)}/{name.partition('.')[0]}" in self._keys
+
+    def _rows(self, chain: Chain, names: Mapping[str, str], begins: Mapping[str, int]) -> Iterator[Copied]:
+        at = 0
+        latest = dict(begins)
+        for head, size in chain.heads():
+            journals: dict[str, int | None] = {}
+            for part in head.slices:
+                folder, _, name = part.path.partition("/")
+                if is_journal(part.path):
+                    if folder in latest:
+                        latest[folder] = max(latest[folder], self._newest(names[folder], name, part.end) or 0)
+                    journals[folder] = latest.get(folder)
+            wanted = sum(part.length for part in head.slices if self._wants(part.path, names))
+            yield Copied(at, size, wanted, journals, is_complete(head))
+            at += size
+
+    def _begin(self, name: str) -> int:
+        """When a process began, on the axis."""
+        with journal_path(self._stitched.path / name, 1).open("rb") as file:
+            event = decode_line(file.readline(MAX_LINE_BYTES + 2)[:-1])
+        return _moment(event, self._shifts[name]) or 0
+
+    def _newest(self, name: str, journal: str, end: int) -> int | None:
+        """Time of the newest whole line before `end` of a journal's segment, on the axis; None where it cannot be read."""
+        begin = max(0, end - MAX_LINE_BYTES - 2)
+        try:
+            with (self._stitched.path / name / journal).open("rb") as file:
+                file.seek(begin)
+                lines = file.read(end - begin).split(b"\n")
+        except FileNotFoundError:
+            return None
+        event = decode_line(lines[-2]) if len(lines) > 1 else None
+        return _moment(event, self._shifts[name])
+
+
+def _moment(event: Mapping[str, Any] | None, shift_ns: int) -> int | None:
+    at = event.get("at") if event is not None else None
+    return at + shift_ns if isinstance(at, int) else None

@@ -12,7 +12,7 @@ import pytest
 from isotrack_api.intent import S3Destination
 from isotrack_recorder.errors import ConfigError
 from isotrack_recorder.pod import agent
-from isotrack_recorder.pod.agent_settings import read_settings
+from isotrack_recorder.pod.agent_settings import read_bytes, read_settings
 from support.shipping import a_shipping_intent
 from support.spools import an_intent
 
@@ -105,3 +105,14 @@ def restored_logging() -> Iterator[None]:
 def test_a_wrong_environment_is_a_configuration_error(environment: dict[str, str], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         read_settings(environment)
+
+
+@pytest.mark.parametrize(("text", "size"), [("", None), ("1", 1), ("10737418240", 10 * 1024**3)])
+def test_a_size_is_a_number_of_bytes(text: str, size: int | None) -> None:
+    assert read_bytes({"SIZE": text}, "SIZE") == size
+
+
+@pytest.mark.parametrize("text", ["0", "10Gi", "-1", "1" * 17, "\N{DIGIT ONE}\N{ARABIC-INDIC DIGIT ONE}"])
+def test_another_size_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="SIZE"):
+        read_bytes({"SIZE": text}, "SIZE")

@@ -14,7 +14,7 @@ import pytest
 
 from isotrack_api.intent import Intent
 from isotrack_api.manifest import GapReason, Manifest, StopReason
-from isotrack_recorder.errors import IsotrackError, StorageError
+from isotrack_recorder.errors import IsotrackError, OutputError, StorageError
 from isotrack_recorder.finalise.local import finish_local
 from isotrack_recorder.finalise.session import SessionStream
 from isotrack_recorder.pod.decisions import is_left_behind
@@ -26,7 +26,7 @@ from isotrack_recorder.ship.layout import layout_of
 from isotrack_recorder.ship.preflight import check_storage
 from isotrack_recorder.ship.recover import Recovery, epoch_of, look
 from isotrack_recorder.ship.retry import Patience
-from isotrack_recorder.spool.room import Room
+from isotrack_recorder.spool.room import Room, folder_bytes
 from isotrack_recorder.spool.watermarks import Usage
 from support.live_spool import LiveSpool
 from support.media import video_frames
@@ -240,7 +240,7 @@ async def test_a_small_disk_is_enough_for_one_session_after_the_other(
 ) -> None:
     """Logs of two sessions never lie on it at once; the files are the same."""
     die_at(bucket, 1.0, 2.0)
-    monkeypatch.setattr(Room, "measure", lambda _room: Usage(used=0, capacity=1))
+    monkeypatch.setattr(Room, "measure", lambda _room: Usage(used=0, capacity=50_000))
     held: list[set[str]] = []
 
     def watch(operation: str, key: str) -> None:
@@ -251,6 +251,67 @@ async def test_a_small_disk_is_enough_for_one_session_after_the_other(
     await bucket.recovery().finalise()
     assert sorted(len({name.partition(".")[0] for name in names}) for names in held) == [1, 1]
     assert {file.user_id for file in bucket.recording().files} == {"alice", "bob"}
+
+
+def long_call(bucket: Bucket, attempt: int, begin: float, end: float, whole: Path) -> Checkpoints:
+    """A session that a pod copied every five seconds, over an outage of twenty; `whole` gets its spool."""
+    call = LiveSpool(bucket.spool(attempt), picture_bytes=3000, segment_bytes=65_536, begins=begin, attempt=attempt)
+    checkpoints = bucket.begin(attempt)
+    for until in range(round(begin) + 5, round(end) + 1, 5):
+        call.run(until)
+        if not begin + 30 < until < begin + 50:
+            checkpoints.ship()
+    call.stop()
+    checkpoints.ship()
+    for place in call.path.glob("i*"):
+        shutil.copytree(place, whole / f"i{attempt:04}")
+    return checkpoints
+
+
+@pytest.mark.parametrize(
+    "seconds", [(0, 240), (0, 120, 130, 250), (0, 120, 115, 235)], ids=["one", "two", "overlapping"]
+)
+async def test_a_session_is_made_piece_by_piece_where_its_logs_have_no_room(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: tuple[float, ...]
+) -> None:
+    """A third of what a session captured is on the disk at once; its files are the same, byte for byte."""
+    whole, pairs = tmp_path / "whole", list(zip(seconds[::2], seconds[1::2], strict=True))
+    for attempt, (begin, end) in enumerate(pairs, 1):
+        long_call(bucket, attempt, begin, end, whole)
+    captured = sum(path.stat().st_size for path in whole.rglob("t*.log"))
+    scratch = bucket.path / "scratch"
+    capacity = folder_bytes(whole) - captured + 7 * 1024 * 1024
+    for module in ("bodies", "budget", "ledger", "session", "upload"):
+        monkeypatch.setattr(f"isotrack_recorder.ship.{module}.PART_BYTES", 256 * 1024)
+    most = 0
+
+    def watch(_operation: str, _key: str) -> None:
+        nonlocal most
+        most = max(most, sum(path.stat().st_size for path in scratch.rglob("t*.log")))
+
+    bucket.store.before = watch
+    intent = bucket.intent(1)
+    room = Room(scratch, capacity)
+    await Recovery(bucket.store, bucket.lanes, layout_of(intent), scratch, intent, room=room).finalise()
+    finish_local(whole, bucket.intent(len(pairs)), tmp_path / "local")
+    assert bucket.media() == {path.name: path.read_bytes() for path in (tmp_path / "local").glob("*.mkv")}
+    assert 0 < most < captured / 3, f"{most} of {captured} bytes"
+    assert not bucket.checkpoints()
+
+
+async def test_what_has_no_room_at_all_costs_nothing(bucket: Bucket, tmp_path: Path) -> None:
+    """It is told, and whoever comes with a larger disk finishes it."""
+    long_call(bucket, 1, 0, 60, tmp_path / "whole")
+    held, intent = bucket.checkpoints(), bucket.intent(1)
+    room = Room(bucket.path / "scratch", 300_000)
+    with pytest.raises(OutputError, match="no room"):
+        await Recovery(
+            bucket.store, bucket.lanes, layout_of(intent), bucket.path / "scratch", intent, room=room
+        ).finalise()
+    assert bucket.checkpoints() == held
+    await bucket.recovery().finalise()
+    finish_local(tmp_path / "whole", intent, tmp_path / "local")
+    assert bucket.media() == {path.name: path.read_bytes() for path in (tmp_path / "local").glob("*.mkv")}
 
 
 async def test_a_session_over_two_attempts_becomes_one_file_with_a_declared_gap(bucket: Bucket) -> None:
