@@ -56,7 +56,7 @@ KINDS: Final = {
 }
 
 
-class _Source:
+class Source:
     """One RTP stream, replayed from the prepared frames."""
 
     def __init__(self, track: OfferedTrack, kind: Kind, media: Media, *, transport_cc: bool) -> None:
@@ -170,7 +170,7 @@ def requests(data: bytes) -> Iterator[tuple[int, int]]:
         at += size
 
 
-async def _pump(sender: Sender, sources: list[_Source], kind: Kind, over: asyncio.Event) -> dict[str, Any]:
+async def _pump(sender: Sender, sources: list[Source], kind: Kind, over: asyncio.Event) -> dict[str, Any]:
     counter = iter(range(1 << 62))
     start = time.monotonic()
     waiting = [(source.due(), index, source) for index, source in enumerate(sources)]
@@ -226,7 +226,7 @@ async def _run(arguments: argparse.Namespace) -> None:
     media = prepare(arguments.media)
     kind = KINDS[arguments.kind]
     offered = tracks(arguments.participants, kind, transport_cc=arguments.twcc)
-    sources = [_Source(track, kind, media, transport_cc=arguments.twcc) for track in offered]
+    sources = [Source(track, kind, media, transport_cc=arguments.twcc) for track in offered]
     sender = Sender(arguments.profile)
     done = asyncio.Event()
 
