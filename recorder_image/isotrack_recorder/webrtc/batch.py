@@ -3,7 +3,8 @@
     arena     [ slot 0, 2048 bytes | slot 1 | … ]        datagrams, decrypted in place
     control   [ 32 bytes | … ]                           SO_TIMESTAMPNS: when the kernel received each
     names     [ 28 bytes | … ]                           source addresses, read for non-media datagrams only
-    headers   [ struct mmsghdr, 64 bytes | … ]           points into the three above; restored before each call
+    headers   [ struct mmsghdr, 64 bytes | … ]           points into the three above; restored before each call. Its last
+                                                         field is the datagram's length: who decrypts writes the new one there
 
 A Batch owns its memory and belongs to one socket; what it received is valid until the next `receive`. Kernel
 timestamps let the reader wake up seldom without arrival times losing their exactness. Layouts are those of 64-bit
@@ -30,6 +31,7 @@ MAX_AGE_NS: Final = 1_000_000_000
 """A datagram does not wait longer in the socket while the process lives."""
 
 _HEADER_BYTES: Final = 64
+_LENGTH_OFFSET: Final = 56
 _CONTROL_BYTES: Final = 32
 _NAME_BYTES: Final = 28
 # asm-generic/socket.h: the form with 64-bit seconds on 64-bit machines
@@ -74,8 +76,10 @@ class Batch:
         "_lengths",
         "_names",
         "_template",
+        "_used",
         "arrivals",
         "data",
+        "length_addresses",
         "lengths",
     )
 
@@ -87,6 +91,7 @@ class Batch:
         """Datagram i begins at i * SLOT_BYTES. A mapping, because its slices are bytes: those of a bytearray cost twice as much
         to make and to join."""
         self.lengths: list[int] = []
+        """As received."""
         self.arrivals: list[int] = []
         """CLOCK_MONOTONIC in nanoseconds."""
         control = bytearray(SLOTS * _CONTROL_BYTES)
@@ -115,7 +120,10 @@ class Batch:
         self._headers = headers
         self._headers_at = headers_at
         self._keep = vectors
-        self._lengths = memoryview(headers).cast("I")[14::16]
+        self._lengths = memoryview(headers).cast("I")[_LENGTH_OFFSET // 4 :: _HEADER_BYTES // 4]
+        self.length_addresses = range(headers_at + _LENGTH_OFFSET, headers_at + SLOTS * _HEADER_BYTES, _HEADER_BYTES)
+        """Where in memory the length of each datagram stands: an unsigned int that may be written to (`lengths_now`)."""
+        self._used = 0
         self._control = memoryview(control).cast("q")
         self._call: Any = ctypes.CDLL(None, use_errno=True).recvmmsg
         self._call.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int, ctypes.c_void_p)
@@ -126,6 +134,9 @@ class Batch:
         Raises:
             OSError: The socket failed; not for what ICMP reported of earlier sends.
         """
+        # The kernel has written the lengths of names and controls over ours, and whoever decrypted those of the datagrams
+        self._headers[: self._used] = self._template[: self._used]
+        self._used = 0
         count: int = self._call(self._fd, self._headers_at, SLOTS, socket.MSG_DONTWAIT, None)
         if count < 0:
             number = ctypes.get_errno()
@@ -146,10 +157,13 @@ class Batch:
         if arrivals[0] < now - MAX_AGE_NS or arrivals[-1] > now:
             arrivals = [at if now - MAX_AGE_NS <= at <= now else now for at in arrivals]
         self.arrivals = arrivals
-        # The kernel has written the lengths of names and controls over ours
-        used = count * _HEADER_BYTES
-        self._headers[:used] = self._template[:used]
+        self._used = count * _HEADER_BYTES
         return count
+
+    def lengths_now(self, begin: int, end: int) -> list[int]:
+        """Lengths of the datagrams in slots from `begin` to before `end`, as they stand in memory."""
+        lengths: list[int] = self._lengths[begin:end].tolist()
+        return lengths
 
     def source(self, slot: int) -> tuple[str, int]:
         """Address and port that datagram `slot` came from."""

@@ -12,6 +12,8 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterable
+from itertools import repeat
+from operator import add
 from typing import Any, Final, Protocol
 
 from pylibsrtp import Error as SrtpError
@@ -26,6 +28,9 @@ MAX_BATCHES: Final = MAX_READ_PACKETS // SLOTS
 MIN_RTP_BYTES: Final = 12
 _SLOT_HEADER: Final = struct.Struct(f"{HEADER.format}{SLOT_BYTES - HEADER.size}x")
 """Reads the RTP header of one slot and passes over the rest of it."""
+# RFC 7983 section 7: RTP and RTCP begin with 128 to 191; RFC 5761 section 4: RTCP goes on with 192 to 223
+_NO_RTP_FIRST: Final = bytes(not 128 <= octet <= 191 for octet in range(256))
+_NO_RTP_SECOND: Final = bytes(192 <= octet <= 223 for octet in range(256))
 
 
 class PacketReceiver(Protocol):
@@ -60,9 +65,9 @@ class Drain:
 
     __slots__ = (
         "_batch",
+        "_cells",
         "_context",
         "_last_ns",
-        "_length",
         "_other",
         "_pointers",
         "_reading",
@@ -99,7 +104,7 @@ class Drain:
         base = ffi.from_buffer("unsigned char[]", self._batch.data)
         self._pointers = [base + slot * SLOT_BYTES for slot in range(SLOTS)]
         self._pointers.append(base)  # NB: only the base keeps the memory
-        self._length = ffi.new("int *")
+        self._cells = [ffi.cast("int *", address) for address in self._batch.length_addresses]
         self._last_ns = time.monotonic_ns()
         self._reading = False
 
@@ -134,40 +139,51 @@ class Drain:
 
     def _sort(self, count: int) -> None:
         """Decrypt and hand on what was received, in its order: RTP in runs, as long as nothing else lies between."""
-        batch = self._batch
-        unprotect, context, box = lib.srtp_unprotect, self._context, self._length
-        firsts, seconds = batch.data[: count * SLOT_BYTES : SLOT_BYTES], batch.data[1 : count * SLOT_BYTES : SLOT_BYTES]
-        begin = slot = start = 0
-        ends: list[int] = []
-        for first, second, length, pointer in zip(firsts, seconds, batch.lengths, self._pointers):
-            # RFC 7983 section 7: RTP and RTCP begin with 128 to 191
-            rtp = length >= MIN_RTP_BYTES and first & 0xC0 == 0x80 and not 191 < second < 224
-            if rtp:
-                box[0] = length
-                if not unprotect(context, pointer, box) and (length := box[0]) >= MIN_RTP_BYTES:
-                    ends.append(start + length)
-                    slot += 1
-                    start += SLOT_BYTES
-                    continue
-            self._hand_on(begin, ends)
-            ends = []
-            if rtp:
-                self._receiver.refused()
-            elif length >= MIN_RTP_BYTES:
+        begin = 0
+        for slot in self._others(count):
+            self._decrypt(begin, slot)
+            length = self._batch.lengths[slot]
+            if length >= MIN_RTP_BYTES:
                 self._other_datagram(slot, length)
-            slot += 1
-            start += SLOT_BYTES
-            begin = slot
-        self._hand_on(begin, ends)
+            begin = slot + 1
+        self._decrypt(begin, count)
 
-    def _hand_on(self, slot: int, ends: list[int]) -> None:
+    def _others(self, count: int) -> list[int]:
+        """Slots of what is not RTP; mostly there are none, which costs nothing per packet."""
+        batch = self._batch
+        stop = count * SLOT_BYTES
+        firsts = batch.data[:stop:SLOT_BYTES].translate(_NO_RTP_FIRST)
+        seconds = batch.data[1:stop:SLOT_BYTES].translate(_NO_RTP_SECOND)
+        if not (any(firsts) or any(seconds) or min(batch.lengths) < MIN_RTP_BYTES):
+            return []
+        columns = zip(range(count), firsts, seconds, batch.lengths)
+        return [slot for slot, first, second, length in columns if first or second or length < MIN_RTP_BYTES]
+
+    def _decrypt(self, begin: int, end: int) -> None:
+        """Decrypt RTP where it lies, in the slots from `begin` to before `end`, and hand it on."""
+        # NB: `map` calls libsrtp without a step of Python between two packets, and libsrtp writes the new lengths where the kernel
+        # wrote the old ones, so that none becomes an object before all are read at once: a quarter of the time of a loop
+        calls = map(lib.srtp_unprotect, repeat(self._context), self._pointers[begin:end], self._cells[begin:end])
+        failures = list(calls)
+        lengths = self._batch.lengths_now(begin, end)
+        good = begin
+        if any(failures) or min(lengths, default=MIN_RTP_BYTES) < MIN_RTP_BYTES:
+            for slot, failure, length in zip(range(begin, end), failures, lengths):
+                if failure or length < MIN_RTP_BYTES:
+                    self._hand_on(good, lengths[good - begin : slot - begin])
+                    self._receiver.refused()
+                    good = slot + 1
+        self._hand_on(good, lengths[good - begin :])
+
+    def _hand_on(self, slot: int, lengths: list[int]) -> None:
         """Give decrypted packets that begin at `slot` to the receiver."""
-        if ends:
-            start, stop = slot * SLOT_BYTES, (slot + len(ends)) * SLOT_BYTES
+        if lengths:
+            start, stop = slot * SLOT_BYTES, (slot + len(lengths)) * SLOT_BYTES
+            starts = range(start, stop, SLOT_BYTES)
             self._receiver.batch(
                 self._batch.data,
-                range(start, stop, SLOT_BYTES),
-                ends,
+                starts,
+                map(add, starts, lengths),
                 self._batch.arrivals[slot:],
                 _SLOT_HEADER.iter_unpack(self._view[start:stop]),
             )
