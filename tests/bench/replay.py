@@ -45,7 +45,12 @@ FLUSH_SECONDS: Final = 0.5
 PACE_SECONDS: Final = 0.0025
 """Between two packets of a frame: libwebrtc sends two and a half times as fast as it encodes."""
 COLD_BYTES: Final = 8 << 20
-TRANSPORT: Final = ("a=ice-ufrag:ufrag", "a=ice-pwd:" + "p" * 22, "a=setup:actpass", "a=fingerprint:sha-256 " + ":".join(["00"] * 32))
+TRANSPORT: Final = (
+    "a=ice-ufrag:ufrag",
+    "a=ice-pwd:" + "p" * 22,
+    "a=setup:actpass",
+    "a=fingerprint:sha-256 " + ":".join(["00"] * 32),
+)
 
 
 def srtp(direction: int) -> Session:
@@ -146,7 +151,9 @@ class Network:
             self.repeats += [packet for packet in found if packet is not None and random.random() >= self.kind.loss]
 
 
-def replay(offered: list[OfferedTrack], kind: Kind, media: Media, spool: SpoolWriter, options: argparse.Namespace) -> Taken:
+def replay(
+    offered: list[OfferedTrack], kind: Kind, media: Media, spool: SpoolWriter, options: argparse.Namespace
+) -> Taken:
     """One pass over the call."""
     random.seed(7)
     network = Network(
@@ -229,7 +236,9 @@ def main() -> None:
     parser.add_argument("--pause", type=float, default=0.04, help="seconds between two reads")
     parser.add_argument("--passes", type=int, default=7)
     parser.add_argument("--cold", action="store_true", help="walk through 8 MiB before each read")
-    parser.add_argument("--paced", action="store_true", help="frames of different senders lie between each other, as on a network")
+    parser.add_argument(
+        "--paced", action="store_true", help="frames of different senders lie between each other, as on a network"
+    )
     parser.add_argument("--twcc", action="store_true")
     parser.add_argument("--media", type=Path, help="where encoded frames are kept between runs")
     options = parser.parse_args()
