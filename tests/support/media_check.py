@@ -228,7 +228,7 @@ def _sound(path: Path) -> Sound:
         jumps=tuple(jumps),
         tone=float(pitches[int(np.argmax(low))]) if len(low) else 0.0,
         tones=_tones(low, pitches),
-        beeps=tuple(Beep(start + at, number) for at, number in _beeps(samples)),
+        beeps=tuple(Beep(start + at, number) for at, number in find_beeps(samples)),
         silences=tuple((start + a, start + b) for a, b in _silences(samples)),
     )
 
@@ -252,7 +252,7 @@ def _tones(low: NDArray[Any], pitches: NDArray[Any]) -> dict[float, float]:
     return {hz: float(part.max(initial=0.0)) / loudest for hz, part in around.items()}
 
 
-def _beeps(samples: Floats) -> Iterator[tuple[float, int]]:
+def find_beeps(samples: Floats) -> Iterator[tuple[float, int]]:
     """Find beeps and the instant of each: where its envelope first passes half of its height."""
     if len(samples) < WINDOW:
         return
@@ -263,6 +263,8 @@ def _beeps(samples: Floats) -> Iterator[tuple[float, int]]:
     number_at, heard = loud.argmax(axis=1), loud.max(axis=1) > 0.2
     edges = np.flatnonzero(np.diff(np.concatenate(([0], heard.astype(np.int8), [0]))))
     for begin, end in zip(edges[::2], edges[1::2], strict=True):
+        if (end - begin) * HOP < BEEP_SECONDS / 2 * SAMPLE_RATE:
+            continue  # cut off by a join or a loss: a click has every pitch
         number = int(np.bincount(number_at[begin:end]).argmax())
         onset = _onset(samples, int(begin) * HOP + WINDOW // 2, beep_hz(number))
         if onset is not None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.ledger import Sent, SentFrame
-from support.media_check import beep_after_flash, compare_frames, examine, ffmpeg_errors, place
+from support.media_check import beep_after_flash, compare_frames, examine, ffmpeg_errors, find_beeps, place
 from support.signs import CHUNK, FLASH_SECONDS, SAMPLE_RATE, Sign, draw, is_flash, play, read, tone_hz
 from support.units import unit_digest
 
@@ -50,6 +50,14 @@ def write_file(path: Path, *, sound_late: float = 0.0, leave_out: frozenset[int]
         container.mux(audio.encode(None))
     sent.beeps.update({second: float(second) for second in range(FIRST_SECOND, FIRST_SECOND + SECONDS)})
     return sent
+
+
+@pytest.mark.parametrize(("cut_ms", "counted"), [(0, True), (20, True), (40, False), (55, False)])
+def test_a_beep_of_which_little_is_left_counts_no_second(cut_ms: int, counted: bool) -> None:
+    """A track that begins in the middle of one, or a loss: a click has every pitch."""
+    sound = np.concatenate([play(PERSON, position) for position in range(SAMPLE_RATE, 3 * SAMPLE_RATE, CHUNK)])
+    left = sound[cut_ms * SAMPLE_RATE // 1000 :].astype(np.float32) / 32768
+    assert [second for _, second in find_beeps(left)] == ([1, 2] if counted else [2])
 
 
 @pytest.mark.usefixtures("ffmpeg")
