@@ -93,10 +93,17 @@ class MeteredStore(S3Store):
     recording: str
     """Key of `recording.json`."""
 
-    def _call(self, operation: str, send: Callable[[Any], R], expected: Mapping[Consequence, R] | None = None) -> R:
+    def _call(
+        self,
+        operation: str,
+        send: Callable[[Any], R],
+        expected: Mapping[Consequence, R] | None = None,
+        *,
+        patient: bool = False,
+    ) -> R:
         began = time.monotonic()
         try:
-            return super()._call(operation, send, expected)
+            return super()._call(operation, send, expected, patient=patient)
         finally:
             self.meter.requests[operation] += time.monotonic() - began
 
