@@ -31,6 +31,7 @@ from isotrack_recorder.ship.recover import Recovery
 from isotrack_recorder.ship.retry import Patience
 from isotrack_recorder.ship.s3 import S3Store
 from isotrack_recorder.ship.s3_errors import Consequence
+from isotrack_recorder.ship.store import ObjectInfo, Streamed
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -107,9 +108,9 @@ class MeteredStore(S3Store):
         finally:
             self.meter.requests[operation] += time.monotonic() - began
 
-    def put(self, key: str, *args: object, **kwargs: object) -> object:  # type: ignore[override]
+    def put(self, key: str, body: bytes | bytearray | Streamed, content_type: str) -> ObjectInfo:
         """See Store."""
-        answer = super().put(key, *args, **kwargs)  # type: ignore[arg-type]
+        answer = super().put(key, body, content_type)
         if key == self.recording:
             self.meter.recorded_at = time.monotonic()
         return answer

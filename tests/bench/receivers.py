@@ -172,13 +172,14 @@ async def isotrack(arguments: argparse.Namespace) -> dict[str, Any]:
     rounds = vars(asyncio.get_running_loop())["_selector"]
     assert isinstance(rounds, Rounds)
 
+    stalls: dict[str, float] = {}
+
     def received() -> int:
         nonlocal stalls
         stalls = rounds.stalls()
         rounds.clear()
         return sum(c.packets for c in session.counters().values())
 
-    stalls: dict[str, float] = {}
     result = await measure(arguments, received)
     if arguments.profile_to:
         profile.disable()

@@ -32,7 +32,7 @@ RECORDER: Final = Path(sys.executable).with_name("isotrack-recorder")
 TESTS: Final = Path(__file__).parents[1]
 PREFIX: Final = "faults"
 Command = Literal["capture", "agent"]
-VICTIMS: Final[Mapping[Command, str]] = {"capture": "recorder", "agent": "agent"}
+VICTIMS: Final[Mapping[str, str]] = {"capture": "recorder", "agent": "agent"}
 
 
 @dataclass(slots=True)

@@ -19,6 +19,7 @@ def opus_packets(count: int, hertz: int = 440, *, stereo: bool = False) -> tuple
     """A tone, 20 ms per packet."""
     layout = "stereo" if stereo else "mono"
     encoder = av.CodecContext.create("libopus", "w")
+    assert isinstance(encoder, av.AudioCodecContext)
     encoder.sample_rate = 48000
     encoder.layout = layout
     encoder.format = "s16"
@@ -38,6 +39,7 @@ def opus_packets(count: int, hertz: int = 440, *, stereo: bool = False) -> tuple
 def pcm_packets(count: int, codec: str, hertz: int = 440) -> tuple[bytes, ...]:
     """A tone in pcmu, pcma or g722, mono, 20 ms per packet."""
     encoder = av.CodecContext.create({"pcmu": "pcm_mulaw", "pcma": "pcm_alaw", "g722": "g722"}[codec], "w")
+    assert isinstance(encoder, av.AudioCodecContext)
     encoder.sample_rate = rate = 16_000 if codec == "g722" else 8000
     encoder.layout = "mono"
     encoder.format = "s16"
@@ -85,6 +87,7 @@ def video_frames(
     """
     name, options = _ENCODERS[codec]
     encoder = av.CodecContext.create(name, "w")
+    assert isinstance(encoder, av.VideoCodecContext)
     encoder.width, encoder.height, encoder.pix_fmt = width, height, pixels
     encoder.time_base, encoder.framerate = Fraction(1, 30), Fraction(30)
     encoder.bit_rate = 2_000_000 if noise else 200_000

@@ -129,7 +129,7 @@ async def joined(
 
 
 async def _send(socket: aiohttp.ClientWebSocketResponse, **request: object) -> None:
-    await socket.send_bytes(rtc.SignalRequest(**request).SerializeToString())
+    await socket.send_bytes(rtc.SignalRequest(**request).SerializeToString())  # type: ignore[arg-type]
 
 
 async def _receive(socket: aiohttp.ClientWebSocketResponse) -> rtc.SignalResponse:
