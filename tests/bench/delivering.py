@@ -10,7 +10,7 @@ import asyncio
 import json
 import sys
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import closing
@@ -43,11 +43,11 @@ SHARES = {"_begin_turn": "mux", "_mux": "mux", "reclaim": "mux", "ship": "checkp
 class Meter:
     """Seconds of this process, by what they were for."""
 
-    cpu: Counter[str] = field(default_factory=Counter)
+    cpu: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     """CPU of jobs, by share."""
-    jobs: Counter[str] = field(default_factory=Counter)
+    jobs: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     """Wall time of jobs, by their name; several may run at a time."""
-    requests: Counter[str] = field(default_factory=Counter)
+    requests: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     """Wall time of requests, by operation."""
     recorded_at: float = 0.0
     """When `recording.json` was put last (monotonic)."""
