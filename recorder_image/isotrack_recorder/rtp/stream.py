@@ -37,6 +37,9 @@ REORDER_NS: Final = 150_000_000
 """A packet that others overtook comes this late at most, until one is seen that came later."""
 FUTILE_HOLES: Final = 4
 """Packets in a row that were asked for several times and never came: nobody repeats anything."""
+OVERTAKING: Final = 8
+"""Requests whose packets came, one after the other and none without a request, until that is thought to be our doing. Where packets
+overtake each other and nobody repeats any, some always come before we ask."""
 MAX_HOLD_NS: Final = 1_000_000_000
 """A long path holds longer than configured, four round trips, yet never more than this."""
 
@@ -70,6 +73,7 @@ class Stream:
         "_last_report",
         "_last_report_ns",
         "_missing",
+        "_overtaken",
         "_patience_ns",
         "_received_before",
         "_reorder_ns",
@@ -108,6 +112,7 @@ class Stream:
         self._abandoned: dict[int, int] = {}
         """Sequence number → when the wait for it began."""
         self._futile = 0
+        self._overtaken = 0
         self._reorder_ns = REORDER_NS
         self._patience_ns = MIN_PATIENCE_NS
         self._restart_at = -1
@@ -260,8 +265,14 @@ class Stream:
     def _fill(self, sequence: int, arrival_ns: int) -> None:
         """A missing packet came: overtaken by others, or because we asked."""
         missing = self._missing.pop(sequence, None)
-        # Where there is RTX, what comes in the stream itself was only late
-        if missing is not None and missing.tries and not self.assembler.track.line.repairs_of:
+        if missing is None or self.assembler.track.line.repairs_of:
+            return  # where there is RTX, what comes in the stream itself was only late
+        if not missing.tries:
+            self._overtaken = OVERTAKING
+        elif self._overtaken:
+            self._overtaken -= 1  # late, or our doing: nobody knows, so it tells nothing of round trips and repeats
+            self.assembler.track.counters.recovered += 1
+        else:
             self._recovered(missing, arrival_ns)
 
     def _came_late(self, late_ns: int) -> None:
@@ -284,6 +295,7 @@ class Stream:
         counters = self.assembler.track.counters
         counters.duplicates += 1
         if counters.nacks:
+            self._futile = 0
             self._patience_ns = min(MAX_PATIENCE_NS, self._patience_ns * 5 // 4)
 
     def _release(self) -> None:

@@ -183,16 +183,42 @@ def test_an_answer_or_a_late_packet_makes_the_hold_long_again() -> None:
 def test_a_repeat_under_the_number_itself_is_recovered_too() -> None:
     """Sound has no RTX: what was asked for comes in the stream itself, and tells the round trip as well."""
     bench = Bench(rtx=False)
-    bench.push(0, 2)
-    bench.push(1, at=4 * MS)  # overtaken, not lost
-    assert bench.order.track.counters.recovered == 0
-    bench.push(4, 6, at=10 * MS)
+    bench.push(0, 1, 2, 4, 6, at=10 * MS)
     assert len(bench.stream.asks(20 * MS)) == 2
     bench.push(5, at=70 * MS)  # behind another hole
     bench.push(3, at=70 * MS)
     assert bench.order.steps == list(range(7))
     assert bench.order.track.counters.recovered == 2
     assert bench.stream.rtt_ns == 50 * MS
+
+
+def test_packets_that_were_only_overtaken_are_no_sign_that_somebody_repeats_them() -> None:
+    """Sound, or pictures without RTX, on a path of jitter: some come before we ask, others behind it, lost ones never."""
+    bench = Bench(rtx=False)
+    given_up = []
+    for step in range(0, 100, 10):
+        now = step * 1000 * MS
+        bench.push(step, step + 2, at=now)
+        bench.push(step + 1, at=now + 4 * MS)
+        bench.push(step + 4, at=now + 10 * MS)
+        assert len(bench.stream.asks(now + 20 * MS)) == 1
+        bench.push(step + 3, at=now + 60 * MS)
+        given_up += [ms for _, ms in gone(bench, step + 6)]
+        bench.push(*range(step + 7, step + 10), at=now + 9000 * MS)
+    assert bench.order.track.counters.recovered == 10
+    assert bench.stream.rtt_ns == 0
+    assert given_up[:4] == [205] * 4
+    assert given_up[4:] == [150] * 6
+
+
+def test_on_a_path_of_jitter_a_packet_that_comes_twice_tells_that_somebody_repeats() -> None:
+    bench = Bench(rtx=False)
+    bench.push(0, 2, at=0)
+    bench.push(1, at=4 * MS)
+    assert [ms for _, ms in gone(bench, 4, 6, 8, 10, 12)] == [205, 205, 205, 205, 150]
+    bench.push(10, at=13_000 * MS)
+    bench.push(12, at=13_000 * MS)
+    assert [ms for _, ms in gone(bench, 14)] == [208], "and that the first request may wait a little longer"
 
 
 def test_where_packets_overtake_each_other_we_ask_later() -> None:
