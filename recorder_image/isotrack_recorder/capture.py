@@ -87,6 +87,8 @@ class Capture:
         self._captures: list[TrackCapture] = []
         self._progress = Progress(started_ns=started_before(intent.epoch_ms, earlier, clock))
         self._ending = Ending()
+        self._somebody_left = False
+        """Since the last flush: a reader waits to hear that what they sent is written."""
         self._source = open_source(self)
         self._note(
             "start",
@@ -95,6 +97,7 @@ class Capture:
             boot=clock.boot(),
             attempt=intent.attempt,
             recording_uid=intent.recording.uid,
+            tells_written=True,
         )
         if self._paused:
             self._note("paused")
@@ -210,6 +213,7 @@ class Capture:
         peer = self._peers.pop(event.peer_id, None)
         if peer is not None:
             self._note("participant_left", peer_id=event.peer_id, reason=event.reason[:512])
+            self._somebody_left = True
         self._watch_emptiness()
 
     def _track_seen(self, event: base.TrackSeen) -> None:
@@ -337,6 +341,10 @@ class Capture:
             await self._clock.sleep(min(FLUSH_SECONDS, max(0.05, self._seconds_left())))
             tick += 1
             self._spool.flush_soon()
+            if self._somebody_left:
+                # NB: behind the flush. The line is written with the next one, and flushes are written one after the other.
+                self._somebody_left = False
+                self._note("written")
             if self._spool.failure is not None:
                 self._fail(_spool_error(self._spool.failure))
             self._check_limits()

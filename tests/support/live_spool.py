@@ -41,8 +41,14 @@ class LiveSpool:
         self._key, self._delta = (
             data + bytes(max(0, picture_bytes - len(data))) for data in (encoded[0][0], encoded[1][0])
         )
+        self._somebody_left = False
         self._journal(
-            "start", version=1, wall_ns=WALL_NS + self._now, attempt=attempt, recording_uid="0123456789abcdef"
+            "start",
+            version=1,
+            wall_ns=WALL_NS + self._now,
+            attempt=attempt,
+            recording_uid="0123456789abcdef",
+            tells_written=True,
         )
         self._journal("call", call_id="team-a-standup", call_sid="RM_1")
         self._journal("armed")
@@ -63,6 +69,7 @@ class LiveSpool:
             self._journal("track_ended", track=log.name, reason="left")
             log.released = True
         self._journal("participant_left", peer_id=f"PA_{number}", reason="left")
+        self._somebody_left = True
 
     def stop(self) -> None:
         """The end, in good order."""
@@ -111,6 +118,9 @@ class LiveSpool:
                 self._journal("report", track=picture.name, ntp=self._ntp(), timestamp=tick * 900 + age)
         if self._now % FLUSH_NS == 0:
             self._writer.flush()
+            if self._somebody_left:
+                self._somebody_left = False
+                self._writer.journal("written", MONO_NS + self._now + 1)
 
     def _ntp(self) -> int:
         return (WALL_NS + self._now) * 2**32 // SECOND

@@ -95,9 +95,7 @@ class Session:
             return False
         self._whole = everything
         if peer.left_ns is not None and not everything:
-            # NB: frames of the last half second reach the disk a moment after the journal's line
-            seen = self._fingerprint()
-            self._whole, self._seen = self._seen == seen, seen
+            self._whole = self._is_written(peer.left_ns)
         self._everything, self.more = everything, True
         return True
 
@@ -299,6 +297,14 @@ class Session:
             for key, log in stream.state.logs.items()
             if key in tracks
         }
+
+    def _is_written(self, left_ns: int) -> bool:
+        """Whether all frames from before a moment are in the spool: they reach the disk behind the journal's line about it."""
+        facts = self._spool.facts
+        if facts.tells_written:
+            return facts.written_ns > left_ns
+        before, self._seen = self._seen, self._fingerprint()  # of a recorder of an earlier version
+        return before == self._seen
 
     def _fingerprint(self) -> str:
         """Changes when more was captured."""

@@ -164,6 +164,10 @@ class SpoolFacts:
     armed_ns: int | None = None
     last_ns: int = 0
     """Time of the newest journal line."""
+    tells_written: bool = False
+    """The recorder says when frames are written: `written_ns` can be relied on."""
+    written_ns: int = 0
+    """Frames that were captured before lie in their logs, as far as the recorder says so; what a dead process had queued is lost."""
     incarnations: int = 0
     crashes: list[Span] = field(default_factory=list)
     """From the last sign of a process that died to the moment at which its successor could capture, or found the call over."""
@@ -253,11 +257,12 @@ class Folder:
         _end_span(self.facts.disconnects, at)
         _end_span(self.facts.pauses, at)
 
-    def _on_start(self, at: int, fields: _Fields) -> None:  # noqa: ARG002 - all handlers look alike
+    def _on_start(self, at: int, fields: _Fields) -> None:
+        self.facts.tells_written, self.facts.written_ns = bool(fields.get("tells_written", False)), at
         self.facts.attempt = max(1, fields.number("attempt", 1))
         self.facts.recording_uid = fields.text("recording_uid", 36)
 
-    def _on_call(self, at: int, fields: _Fields) -> None:  # noqa: ARG002
+    def _on_call(self, at: int, fields: _Fields) -> None:  # noqa: ARG002 - all handlers look alike
         self.facts.call_id = fields.text("call_id", 256) or self.facts.call_id
         self.facts.call_sid = fields.text("call_sid", 128) or self.facts.call_sid
 
@@ -290,6 +295,9 @@ class Folder:
         peer = self.facts.peers.get(fields.text("peer_id", 128))
         if peer is not None:
             peer.left_ns = at
+
+    def _on_written(self, at: int, fields: _Fields) -> None:  # noqa: ARG002
+        self.facts.written_ns = at
 
     def _on_track(self, at: int, fields: _Fields) -> None:
         log, kind = fields.text("track", 64), fields.text("kind", 16)

@@ -5,11 +5,12 @@ CLOCK_MONOTONIC in nanoseconds, as are all `…_ns` fields but `wall_ns` (Unix t
 
 | event | fields | meaning |
 |---|---|---|
-| start | version, wall_ns, boot, attempt, recording_uid | first line of every journal; pairs wall clock and monotonic clock, and says which boot the latter counts from |
+| start | version, wall_ns, boot, attempt, recording_uid, tells_written | first line of every journal; pairs wall clock and monotonic clock, and says which boot the latter counts from, and that `written` lines come |
 | call | call_id, call_sid | joined; the session of the call is known |
 | armed | | able to capture (joined, subscribed where anybody is there) |
 | participant | peer_id, user_id, name, recorded | a session of a person was seen (`recorded`: allowlist); again when `recorded` changes |
-| participant_left | peer_id, reason | that session is over: its files can be made |
+| participant_left | peer_id, reason | that session is over: its files can be made, once a later line says that its frames are written |
+| written | | after somebody left: all frames that were captured before `at` lie in their logs by now |
 | track | track, track_id, peer_id, user_id, source, kind | a wanted track got its log `<track>.*.log` |
 | codec | track, codec, clock_rate, channels, fmtp | before the first frame, and again when the sender changes codec |
 | ssrc | track, ssrc, timestamp | frames from this extended timestamp on come from a new SSRC / timestamp base |

@@ -1,7 +1,8 @@
 """Give back segments of a journal, and keep of them what still matters.
 
 Nearly all of a long call's journal is reports (24 hours of a hundred people: a gigabyte with the totals beside them). Whoever has
-placed the frames that a report belongs to, in a state that lasts, never reads it again; of totals only the newest counts.
+placed the frames that a report belongs to, in a state that lasts, never reads it again; of totals, and of what is written, only
+the newest counts.
 Everything else is kept as it was written: it is what a reader holds in memory, too.
 """
 
@@ -42,6 +43,7 @@ def abridge(lines: Iterable[bytes], taken: Mapping[str, Taken]) -> Iterator[byte
         taken: By log (`t0001`).
     """
     totals: dict[str, bytes] = {}
+    written = b""
     abridged: set[str] = set()
     for line in lines:
         event = decode_line(line[:-1])
@@ -53,6 +55,8 @@ def abridge(lines: Iterable[bytes], taken: Mapping[str, Taken]) -> Iterator[byte
         match event["e"]:
             case "counters":
                 totals[log] = line
+            case "written":
+                written = line
             case "abridged":
                 abridged.add(log)
                 yield line
@@ -65,6 +69,8 @@ def abridge(lines: Iterable[bytes], taken: Mapping[str, Taken]) -> Iterator[byte
             case _:
                 yield line
     yield from totals.values()
+    if written:
+        yield written
 
 
 def give_back_journal(folder: Path, through: int, taken: Mapping[str, Taken]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -129,6 +129,31 @@ def a_track(track_id: str = "TR_mic", peer_id: str = "PA_a", **changes: object) 
 
 def names(events: list[dict[str, Any]]) -> list[str]:
     return [event["e"] for event in events]
+
+
+async def test_that_frames_of_who_left_are_written_is_told_in_a_flush_behind_theirs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_call(tmp_path) as call:
+        call.source.tell(*alice(a_track()))
+        call.media("TR_mic")
+        call.source.tell(TrackEnded("TR_mic", "left"), ParticipantLeft("PA_a", "left"))
+        batches: list[list[bytes]] = []
+        write = call.spool._journal.append
+
+        def noted(lines: Sequence[bytes]) -> None:
+            batches.append(list(lines))
+            write(lines)
+
+        monkeypatch.setattr(call.spool._journal, "append", noted)
+        await call.clock.advance(2)
+        call.spool.await_written()
+    left, told = (
+        [n for n, batch in enumerate(batches) if any(b'"e":"%s"' % word in line for line in batch)]
+        for word in (b"participant_left", b"written")
+    )
+    assert (len(left), len(told)) == (1, 1), "once, however long the call goes on"
+    assert left < told
 
 
 async def test_loudness_goes_to_the_journal(tmp_path: Path) -> None:
