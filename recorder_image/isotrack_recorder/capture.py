@@ -78,7 +78,6 @@ class Capture:
         self._spool = spool
         self._clock = clock
         self._changed = changed
-        self._earlier = earlier
         self._user_ids = frozenset(intent.user_ids) if intent.user_ids is not None else None
         self._paused = intent.paused
         self._shedding = Shedding(measure)

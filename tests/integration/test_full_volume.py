@@ -85,12 +85,8 @@ class Studio:
 
     def come(self) -> None:
         """She joins and publishes."""
-        mic = TrackSeen(
-            MIC, "PA_a", TrackSource.MICROPHONE, MediaKind.AUDIO, "audio/opus", encrypted=False, muted=False
-        )
-        camera = TrackSeen(
-            CAMERA, "PA_a", TrackSource.CAMERA, MediaKind.VIDEO, "video/vp8", encrypted=False, muted=False
-        )
+        mic = TrackSeen(MIC, "PA_a", TrackSource.MICROPHONE, MediaKind.AUDIO, encrypted=False, muted=False)
+        camera = TrackSeen(CAMERA, "PA_a", TrackSource.CAMERA, MediaKind.VIDEO, encrypted=False, muted=False)
         self.source.tell(Joined("RM_1"), Ready(), ParticipantSeen("PA_a", "alice", "Alice", True), mic, camera)
 
     async def perform(self) -> None:

@@ -59,8 +59,6 @@ class TrackSeen:
     peer_id: str
     source: TrackSource
     kind: MediaKind
-    mime: str
-    """As announced, lower case, for instance video/vp8; empty where the SFU does not tell."""
     encrypted: bool
     """End to end: frames would be noise to us."""
     muted: bool

@@ -26,7 +26,7 @@ from typing import Final
 
 from .floors import Floors
 from .index import Bucket, Indexer, Start
-from .placement import SECOND, ClockSource, Knot, RtpMap, at_knot
+from .placement import SECOND, ClockSource, Knot, at_knot
 from .reports import Bounds, Report, Transit, confirmed, excesses, residual, transit
 from .stalls import mark_stalls
 
@@ -50,16 +50,6 @@ _MAX_SQUEEZE_PPB: Final = 500_000_000
 _RUNS_ON_NS: Final = 5_000_000
 """Less than this is no reason to jump."""
 _DRIFT_SPAN_NS: Final = 30 * SECOND
-
-
-@dataclass(frozen=True, slots=True)
-class LogClock:
-    """What the timeline needs of one whole log."""
-
-    clock_rate: int
-    buckets: Sequence[Bucket]
-    reports: Sequence[Report]
-    """In order of arrival."""
 
 
 @dataclass(slots=True)
@@ -192,31 +182,6 @@ def advance(logs: Sequence[LogTimeline], group: int) -> None:
                 run.advance(second, excess)
     for log in logs:
         log.forget(first - WINDOW_SECONDS)
-
-
-def place_tracks(logs: Sequence[LogClock]) -> tuple[RtpMap, ...]:
-    """Map each log of one participant session, in the order given: all groups in one go."""
-    timelines = [LogTimeline(log.clock_rate, Indexer(log.clock_rate)) for log in logs]
-    knots: list[dict[int, Knot]] = [{} for _ in logs]
-    fed = [(0, 0) for _ in logs]
-    for group in sorted({group_of(bucket.second) for log in logs for bucket in log.buckets}):
-        horizon = horizon_of(group)
-        for number, (log, timeline) in enumerate(zip(logs, timelines)):
-            bucket, report = fed[number]
-            until = bisect_right(log.buckets, horizon, key=lambda bucket: bucket.second)
-            timeline.indexer.buckets += log.buckets[bucket:until]
-            up_to = bisect_right(log.reports, horizon, key=lambda report: report.arrival_ns // SECOND)
-            for row in log.reports[report:up_to]:
-                timeline.report(row)
-            fed[number] = (until, up_to)
-        advance(timelines, group)
-        for found, timeline in zip(knots, timelines):
-            found.update((knot.frame, knot) for knot in timeline.knots)
-            del timeline.knots[:-1]
-    return tuple(
-        RtpMap(timeline.clock_rate, tuple(found.values()), timeline.clock, timeline.drift_ppm)
-        for found, timeline in zip(knots, timelines)
-    )
 
 
 class _Run:

@@ -92,7 +92,7 @@ def fuzz_signalling(data: bytes) -> None:
             judge_join(message.join, "RM_1", {"alice"})
     assert len(roster.peers) <= MAX_PARTICIPANTS
     assert all(len(peer.tracks) <= MAX_TRACKS for peer in roster.peers.values())
-    assert 0 <= roster.humans <= len(roster.peers)
+    assert len(roster.user_ids) <= len(roster.peers)
     assert roster.own_id not in roster.peers
 
 

@@ -120,7 +120,6 @@ def a_track(track_id: str = "TR_mic", peer_id: str = "PA_a", **changes: object) 
     fields: dict[str, Any] = {
         "source": TrackSource.MICROPHONE,
         "kind": MediaKind.AUDIO,
-        "mime": "audio/opus",
         "encrypted": False,
         "muted": False,
     }
@@ -248,8 +247,8 @@ async def test_pause_receives_nothing_and_resume_goes_on_in_the_same_log(tmp_pat
         assert call.frames("t0001") == 6
 
 
-CAMERA = {"source": TrackSource.CAMERA, "kind": MediaKind.VIDEO, "mime": "video/vp8"}
-SCREEN = {"source": TrackSource.SCREENSHARE, "kind": MediaKind.VIDEO, "mime": "video/vp8"}
+CAMERA = {"source": TrackSource.CAMERA, "kind": MediaKind.VIDEO}
+SCREEN = {"source": TrackSource.SCREENSHARE, "kind": MediaKind.VIDEO}
 
 
 class TestRoom:

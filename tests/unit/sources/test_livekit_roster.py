@@ -54,8 +54,8 @@ def after(*messages: rtc.SignalResponse) -> tuple[Roster, tuple[Event, ...]]:
 
 
 SEEN_ALICE = ParticipantSeen("PA_a", "alice", "", human=True)
-SEEN_CAMERA = TrackSeen("TR_cam", "PA_a", TrackSource.CAMERA, MediaKind.VIDEO, "video/vp8", False, False)
-SEEN_MICROPHONE = TrackSeen("TR_mic", "PA_a", TrackSource.MICROPHONE, MediaKind.AUDIO, "audio/red", False, False)
+SEEN_CAMERA = TrackSeen("TR_cam", "PA_a", TrackSource.CAMERA, MediaKind.VIDEO, False, False)
+SEEN_MICROPHONE = TrackSeen("TR_mic", "PA_a", TrackSource.MICROPHONE, MediaKind.AUDIO, False, False)
 MUTED_CAMERA = models.TrackInfo()
 MUTED_CAMERA.CopyFrom(CAMERA)
 MUTED_CAMERA.muted = True
@@ -206,4 +206,4 @@ def test_any_message_that_parses_folds(blobs: list[bytes]) -> None:
         except Exception:  # noqa: BLE001, S112 - protobuf's own errors; not what is tested
             continue
         roster, _ = fold(roster, message)
-    assert roster.humans >= 0
+    assert len(roster.user_ids) <= len(roster.peers)

@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 import pytest
 
 from isotrack_recorder.timeline.index import DISCONTINUITY, Indexer
-from isotrack_recorder.timeline.placement import SECOND, Placer, RtpMap
+from isotrack_recorder.timeline.placement import SECOND
 from isotrack_recorder.timeline.reports import Report
-from isotrack_recorder.timeline.session import GROUP_SECONDS, LOOK_AHEAD_SECONDS, LogClock, place_tracks
+from isotrack_recorder.timeline.session import GROUP_SECONDS, LOOK_AHEAD_SECONDS
+from support.whole_timeline import LogClock, Placer, RtpMap, place_tracks
 
 MS = 1_000_000
 START = 5_000 * SECOND

@@ -72,11 +72,6 @@ class Roster:
     """Our own session id, which updates mention as well."""
 
     @property
-    def humans(self) -> int:
-        """People in the room."""
-        return sum(peer.seen.human for peer in self.peers.values())
-
-    @property
     def user_ids(self) -> frozenset[str]:
         """Of people in the room."""
         return frozenset(peer.seen.user_id for peer in self.peers.values() if peer.seen.human)
@@ -203,7 +198,7 @@ def _track_seen(track_id: str, peer_id: str, kind: MediaKind, track: models.Trac
     if source is None or _KIND_OF_SOURCE[source] != kind:
         source = _BY_KIND[kind]  # unknown sources count by kind
     encrypted = track.encryption != models.Encryption.NONE
-    return TrackSeen(track_id, peer_id, source, kind, track.mime_type.lower()[:64], encrypted, track.muted)
+    return TrackSeen(track_id, peer_id, source, kind, encrypted, track.muted)
 
 
 def _kind(track: models.TrackInfo) -> MediaKind | None:
