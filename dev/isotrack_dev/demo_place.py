@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import images
+from . import images, requirements
 from .deploy import DEPLOYMENT, NAMESPACE, deploy_operator
 from .errors import DevError, RequirementError, UsageError
 from .kubectl import Kubectl
@@ -47,6 +47,7 @@ class Place:
 @contextmanager
 def own_stack(name: str, progress: Progress, *, keep: bool) -> Iterator[Place]:
     """Start a stack (or use the one of this name), install the operator, and take it down afterwards unless `keep`."""
+    requirements.require_root("a cluster of the demo's own (KUBECONFIG names one of yours)", ["images", "cluster"])
     stack = Stack(name, progress=progress)
     try:
         built = images.ensure(list(images.KINDS), progress)

@@ -80,7 +80,7 @@ def ensure(kinds: Sequence[str], progress: Progress | None = None) -> dict[str, 
     found = {name: _image(KINDS[name]) for name in kinds}
     if all(image.archive.exists() for image in found.values()):
         return found
-    requirements.require_root()
+    requirements.require_root("building an image", ["images"])
     home = _home()
     requirements.ensure(["images"], shown, home / "apt.log")
     with exclusive(home / ".lock"):
@@ -98,7 +98,7 @@ def ensure_base(progress: Progress | None = None) -> Image:
     """
     shown, image = progress or Silent(), _base_image()
     if not image.archive.exists():
-        requirements.require_root()
+        requirements.require_root("building an image", ["images"])
         requirements.ensure(["images"], shown, _home() / "apt.log")
         with exclusive(_home() / ".lock"):
             _base(shown)

@@ -132,13 +132,15 @@ def _install(apt: Path, needs: Sequence[Need], progress: Progress, log: Path) ->
         raise RequirementError(f"{advice(needs)}\napt-get said:\n{tail(log)}")
 
 
-def require_root() -> None:
-    """A cluster needs namespaces, mounts and cgroups.
+def require_root(what: str, groups: Sequence[str] = ()) -> None:
+    """Namespaces, mounts and cgroups are root's.
 
     Raises:
-        RequirementError: We are not root.
+        RequirementError: We are not root. The text begins with `what`, and also tells what is missing of `groups`.
     """
-    if os.geteuid() != 0:
-        raise RequirementError(
-            "a cluster of our own needs root (namespaces, mounts, cgroups): run it with sudo, or set KUBECONFIG"
-        )
+    if os.geteuid() == 0:
+        return
+    needs = missing(groups)
+    raise RequirementError(
+        f"{what} needs root (namespaces, mounts, cgroups): run it with sudo" + (f"; {advice(needs)}" if needs else "")
+    )

@@ -122,7 +122,7 @@ class Stack:
             RequirementError: We are not root, or a program is missing.
             StartError: A server did not come up; what was started is gone again.
         """
-        requirements.require_root()
+        requirements.require_root("a cluster of our own", ["cluster"])
         with self._lock():
             if self.running:
                 self.load_images(images)
@@ -237,7 +237,7 @@ class Stack:
         Raises:
             DevError: Something could not be removed; the text says what.
         """
-        requirements.require_root()
+        requirements.require_root("taking a cluster down")
         with self._lock(), self.progress.step(f"stack {self.name} down"):
             self._destroy()
 

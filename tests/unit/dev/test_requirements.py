@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from isotrack_dev import requirements
+from isotrack_dev.demo_place import own_stack
 from isotrack_dev.errors import RequirementError
 from isotrack_dev.progress import Silent
 from isotrack_dev.requirements import GROUPS, Need, advice, missing
@@ -44,10 +45,22 @@ def test_without_root_nothing_is_installed_and_the_list_is_given(
     assert not (tmp_path / "apt.log").exists()
 
 
-def test_a_cluster_needs_root(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_is_not_root_learns_what_needs_it_and_what_else_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 1000)
-    with pytest.raises(RequirementError, match="sudo"):
-        requirements.require_root()
+    monkeypatch.setitem(GROUPS, "cluster", (Need("no-such-program", "no-such-package"),))
+    with pytest.raises(RequirementError, match=r"^a cluster needs root .* sudo; .* apt-get install -y no-such-package"):
+        requirements.require_root("a cluster", ["cluster"])
+    with pytest.raises(RequirementError, match=r"run it with sudo$"):
+        requirements.require_root("a cluster")
+
+
+def test_the_demo_tells_who_is_not_root_of_the_way_without(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """And not that something could not be taken down."""
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setenv("ISOTRACK_STATE", str(tmp_path))
+    with pytest.raises(RequirementError, match="KUBECONFIG"), own_stack("x", Silent(), keep=False):
+        pytest.fail("it began")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_network_plugins_are_looked_for_in_the_folders_of_distributions(
