@@ -29,8 +29,11 @@ class RecordingRef(ApiModel):
     """Which Recording this is an attempt of."""
 
     namespace: Annotated[str, Field(max_length=63)]
+    """Of the Recording; `local` for the command line."""
     name: Annotated[str, Field(max_length=253)]
+    """Of the Recording; for the command line the call's name, made fit for a folder."""
     uid: Annotated[str, Field(min_length=8, max_length=36)]
+    """Tells recordings of one name apart."""
 
 
 class LiveKitSource(ApiModel):

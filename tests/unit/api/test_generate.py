@@ -100,6 +100,14 @@ def test_schema_of_the_manifest_takes_what_the_model_writes() -> None:
         jsonschema.validate({**json.loads(manifest.to_json()), "durationMs": -1}, schema)
 
 
+def test_every_member_of_the_published_manifest_says_what_it_means() -> None:
+    schema = json.loads(render()["docs/reference/recording.schema.json"])
+    for name, part in {"recording.json": schema, **schema["$defs"]}.items():
+        assert part["description"], name
+        for member, rule in part.get("properties", {}).items():
+            assert rule.get("description"), f"{name}: {member}"
+
+
 def test_models_import_without_the_generator() -> None:
     """Operator and recorder start without YAML and without the walker."""
     code = (
