@@ -84,7 +84,9 @@ class Capture:
         self._peers: dict[str, KnownPeer] = {}
         self._tracks: dict[str, KnownTrack] = {}
         self._captures: list[TrackCapture] = []
-        self._progress = Progress(started_ns=started_before(intent.epoch_ms, earlier, clock))
+        self._progress = Progress(
+            started_ns=started_before(intent.epoch_ms, earlier, clock, intent.limits.max_duration_seconds)
+        )
         self._ending = Ending()
         self._somebody_left = False
         """Since the last flush: a reader waits to hear that what they sent is written."""

@@ -78,16 +78,26 @@ def phase_of(progress: Progress, ending: Ending, *, paused: bool, receiving: boo
     return "Capturing" if receiving else "Armed"
 
 
-def started_before(epoch_ms: int | None, earlier: Earlier, clock: Clock) -> int | None:
+DOUBTFUL_NS: Final = 600 * _NS
+"""Nobody begins a successor so long after the end of the recording."""
+
+
+def started_before(epoch_ms: int | None, earlier: Earlier, clock: Clock, limit_seconds: int) -> int | None:
     """When the recording began, in CLOCK_MONOTONIC, as far as it had begun before this process.
 
     The wall clock is asked once, and only for what another pod or another boot has told: whoever sets it meanwhile neither
-    prolongs the recording nor ends it.
+    prolongs the recording nor ends it. Where it says that the recording has not begun yet, or should have been over for long
+    (`limit_seconds`), it is wrong by hours: then the time counts from now on.
     """
     if epoch_ms is None and earlier.armed_ns is not None and earlier.boot == clock.boot():
         return earlier.armed_ns
     began_ms = epoch_ms or earlier.armed_at_ms
-    return None if began_ms is None else clock.monotonic_ns() - (clock.wall_ns() - began_ms * 1_000_000)
+    if began_ms is None:
+        return None
+    lasted_ns = clock.wall_ns() - began_ms * 1_000_000
+    if not -DOUBTFUL_NS <= lasted_ns <= limit_seconds * _NS + DOUBTFUL_NS:
+        return None
+    return clock.monotonic_ns() - lasted_ns
 
 
 def seconds_left(limits: IntentLimits, started_ns: int | None, now_ns: int) -> float:

@@ -1,4 +1,4 @@
-"""Trials in which somebody sets the wall clock while a call is recorded: by an hour, forwards or backwards, and once more.
+"""Trials in which somebody sets the wall clock while a call is recorded, and those in which a successor's is wrong from the start.
 
 The machine's clock stays as it is. The two processes of the pod see another one through libfaketime, which reads from a file by how
 much; monotonic time, which no setting touches, is the real one for them, too. Everybody else (SFU, S3 server, publishers) keeps the
@@ -16,15 +16,18 @@ from typing import Final, Self
 
 from isotrack_dev import requirements
 from isotrack_dev.progress import for_terminal
+from isotrack_recorder.spool.journal import decode_journal
 
 from .evidence import Evidence, Kill
 from .failing import RUNNER
 from .gather import Done, gather
+from .pod_changes import lose
 from .pods import VICTIMS as VICTIM_NAMES
 from .pods import Container, Pod
-from .trial import Place, finish, recorded
+from .trial import Place, finish, recorded, start
 
 HOUR: Final = 3600
+WRONG_BY: Final = 3 * HOUR
 FAR_SECONDS: Final = 1800.0
 """No process of a trial is silent for so long."""
 VICTIMS: Final = ("", "capture", "agent")
@@ -107,6 +110,49 @@ def set_clock(place: Place, room: str, seed: int) -> Evidence:
             for container in (pod.recorder, pod.agent)
         }
         return gather(place.bucket, Done([pod], ledger, (began, ended), kills, faults))
+
+
+def replace_on_wrong_clock(place: Place, room: str, seed: int) -> Evidence:
+    """The pod is lost with its spool; the next attempt begins at once, on a node whose clock is wrong by hours, and is lost, too.
+
+    The one behind it, on a node with the right clock again, ends the recording.
+    """
+    requirements.ensure(["clock"], for_terminal(), place.folder / "apt.log")
+    chance = random.Random(seed)
+    pods: list[Pod] = []
+    kills: list[Kill] = []
+    began, wrong = 0.0, 0
+    with WallClock(place.folder / f"{room}.clock") as clock:
+        clock.set(WRONG_BY if seed % 2 else -WRONG_BY)
+        try:
+            with place.studio.publishing(room) as ledger:
+                for attempt in (1, 2, 3):
+                    if pods:
+                        kills.append(lose(pods[-1]))
+                    more = clock.environment if attempt == 2 else {}
+                    folder = place.folder / room / f"attempt-{attempt}"
+                    pods.append(Pod(folder, place.livekit, place.s3, room, attempt, more=more))
+                    clock.pods += pods[-1:] if attempt == 2 else []
+                    start(pods[-1])
+                    seen = recorded(pods[-1])
+                    began = began or seen
+                    if attempt == 2:
+                        wrong = int(abs(_told(pods[-1]) - time.time()) > FAR_SECONDS)
+                    time.sleep(chance.uniform(7.0, 10.0))
+                ended = time.time()
+                place.end_call(room)
+            finish(pods[-1])
+            faults = {"a successor's clock that was wrong by hours": wrong}
+            return gather(place.bucket, Done(pods, ledger, (began, ended), kills, faults))
+        finally:
+            for pod in pods:
+                pod.__exit__()
+
+
+def _told(pod: Pod) -> float:
+    """The time at which its recorder began, by its own clock."""
+    journal = (pod.spool / "i0001" / "journal.ndjson").read_bytes()
+    return next(float(event["wall_ns"]) / 1e9 for event in decode_journal(journal) if event["e"] == "start")
 
 
 def steps(trace: str) -> int:

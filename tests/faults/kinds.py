@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from .clocks import set_clock
+from .clocks import replace_on_wrong_clock, set_clock
 from .evidence import Evidence
 from .failing import crash_at
 from .finalising import crash_finaliser
@@ -31,6 +31,8 @@ really is stands in the report."""
 
 NODE_DEATH: Final = Bounds(lost_seconds=8.0, gap_seconds=30.0, complete=False)
 """The checkpoint interval, 5 s, and 3 s."""
+NODE_DEATH_ELSEWHERE: Final = Bounds(lost_seconds=8.0, gap_seconds=30.0, complete=False, placed_ms=3000.0)
+"""What the storage's clock, in whole seconds, can tell of two others."""
 HAND_OVER: Final = Bounds(lost_seconds=0.2, gap_seconds=30.0)
 """Nothing that was captured; what is on its way through the SFU at that instant has no receiver."""
 
@@ -160,6 +162,12 @@ KINDS: Final[Mapping[str, Kind]] = {
         PROCESS_DEATH,
         lambda place, room, job: set_clock(place, room, job.seed),
         trials=6,
+    ),
+    "clock-differs": Kind(
+        "loss of the pod with its spool; the next attempt runs on a node whose clock is three hours off, and is lost in turn",
+        NODE_DEATH_ELSEWHERE,
+        lambda place, room, job: replace_on_wrong_clock(place, room, job.seed),
+        trials=4,
     ),
     **{
         f"operator-{story}": Kind(

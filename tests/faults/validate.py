@@ -44,6 +44,8 @@ class Bounds:
     """Until capture goes on."""
     complete: bool = True
     """What `recording.json` has to say."""
+    placed_ms: float = PLACED_MS
+    """How far from its place on the timeline anything may lie."""
 
 
 NOTHING_LOST: Final = Bounds(lost_seconds=0.0, gap_seconds=0.0)
@@ -152,11 +154,12 @@ def loss_is_within_bounds(evidence: Evidence, bounds: Bounds) -> Iterator[str]:
             yield f"{_name(hole)}: {hole.gap_seconds:.2f} s until media came again, {bounds.gap_seconds:g} may be"
 
 
-def everything_is_in_its_place(evidence: Evidence, _: Bounds) -> Iterator[str]:
+def everything_is_in_its_place(evidence: Evidence, bounds: Bounds) -> Iterator[str]:
     """A restart does not move the timeline."""
+    limit = bounds.placed_ms
     for source, published in evidence.published.items():
         for serial, at_ms in positions(evidence, source).items():
-            if serial in published.sent and abs(at_ms - (published.sent[serial] - evidence.zero) * 1000) > PLACED_MS:
+            if serial in published.sent and abs(at_ms - (published.sent[serial] - evidence.zero) * 1000) > limit:
                 expected = (published.sent[serial] - evidence.zero) * 1000
                 yield f"{source.user_id}'s {source.name} {serial} is at {at_ms:.0f} ms instead of {expected:.0f}"
                 break

@@ -28,7 +28,7 @@ class LiveSpool:
 
     def __init__(
         self, path: Path, *, people: int = 1, picture_bytes: int = 6250, segment_bytes: int = 4 * 1024 * 1024,
-        facts_per_tick: int = 0, picture_age_ms: int = 0, begins: float = 0, attempt: int = 1,
+        facts_per_tick: int = 0, picture_age_ms: int = 0, begins: float = 0, attempt: int = 1, wall_error: float = 0,
     ) -> None:  # fmt: skip
         self.path = path
         self._facts_per_tick = facts_per_tick
@@ -45,7 +45,7 @@ class LiveSpool:
         self._journal(
             "start",
             version=1,
-            wall_ns=WALL_NS + self._now,
+            wall_ns=WALL_NS + self._now + round(wall_error * SECOND),
             attempt=attempt,
             recording_uid="0123456789abcdef",
             tells_written=True,

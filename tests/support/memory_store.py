@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from isotrack_recorder.clocks import Bounds
 from isotrack_recorder.ship.retry import Patience
 from isotrack_recorder.ship.store import (
     Capabilities,
@@ -41,6 +42,7 @@ class MemoryStore:
     bucket = "memory"
     trouble: Trouble | None = None
     clock_skew_seconds: float | None = 0.0
+    clock: Bounds | None = None
 
     capabilities = Capabilities()
 

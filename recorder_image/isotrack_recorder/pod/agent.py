@@ -35,6 +35,7 @@ from isotrack_api.intent import Intent
 from isotrack_api.manifest import ManifestFile
 from isotrack_api.recording import DesiredState
 from isotrack_api.recording_report import ReportPhase, ReportStatus, StorageReport
+from isotrack_recorder.clocks import CallClock, wall_offset
 from isotrack_recorder.control import SOCKET_NAME, Command
 from isotrack_recorder.earlier import read_earlier
 from isotrack_recorder.errors import DrainedError, IsotrackError, StorageError
@@ -49,7 +50,7 @@ from isotrack_recorder.ship.lanes import Lanes
 from isotrack_recorder.ship.layout import layout_of
 from isotrack_recorder.ship.live import keep_delivering
 from isotrack_recorder.ship.preflight import check_storage
-from isotrack_recorder.ship.recover import Recovery, epoch_of, look
+from isotrack_recorder.ship.recover import Recovery, call_clock_of, epoch_of, look
 from isotrack_recorder.ship.retry import Patience, full_jitter
 from isotrack_recorder.ship.s3 import S3Store
 from isotrack_recorder.spool.facts import PeerFacts, SpoolFacts
@@ -59,6 +60,7 @@ from .agent_report import Ending, Facts, report_of, termination_message, transit
 from .agent_settings import TERMINATION_LOG, AgentSettings, read_settings
 from .decisions import Outcome, command_for, is_final, is_left_behind, outcome_of
 from .heap import share_one_heap
+from .kept_clock import load_call_clock, save_call_clock
 from .metrics import metrics_text
 from .metrics_server import serve_metrics
 from .recorder_link import RecorderLink
@@ -77,6 +79,8 @@ server longer."""
 BEGIN_AGAIN_SECONDS: Final = 15.0
 SIGN_OF_LIFE_SECONDS: Final = 60.0
 """A report is written this often even if nothing changes."""
+CALL_CLOCK: Final = "ship/call-clock.json"
+"""File below the spool."""
 LET_IN: Final = "ship/storage-took-us"
 """File below the spool: an earlier process of this attempt passed the storage's check."""
 REFUSED_PAUSE_SECONDS: Final = 30.0
@@ -282,7 +286,12 @@ class Agent:
         if self._intent.attempt > 1 and self._intent.epoch_ms is None:
             epoch_ms = await lanes.request(epoch_of, self._store, self._layout, spool / SCRATCH)
             self._intent = self._intent.model_copy(update={"epoch_ms": epoch_ms})
-        self._delivery = Delivery(spool, self._intent, self._store, lanes)
+        call_clock = await lanes.request(self._read_call_clock) if self._intent.attempt > 1 else None
+        checkpoints.call_clock = call_clock
+        self._delivery = Delivery(
+            spool, self._intent, self._store, lanes,
+            walls=lambda _folder, boot, offset_ns: wall_offset(offset_ns, boot, call_clock),
+        )  # fmt: skip
         self._delivery.copied = self._copied
         if not checkpoints.enabled:
             return await self._deliver(self._delivery, checkpoints, lanes)
@@ -294,6 +303,20 @@ class Agent:
         finally:
             copying.cancel()
             await asyncio.gather(copying, return_exceptions=True)
+
+    def _read_call_clock(self) -> CallClock | None:
+        """The clock of the attempt that set the recording's zero: measured once, so that equal spools give equal files."""
+        spool = self._settings.paths.spool
+        kept = load_call_clock(spool / CALL_CLOCK)
+        call_clock = kept or call_clock_of(self._store, self._layout, self._intent.attempt, spool / SCRATCH)
+        if call_clock is not None and kept is None:
+            save_call_clock(spool / CALL_CLOCK, call_clock)
+        ours = time.time_ns() - time.monotonic_ns()
+        wrong_ns = ours - wall_offset(ours, "", call_clock)
+        if wrong_ns:
+            fields = {"ahead_s": round(wrong_ns / 1e9, 1)}
+            log.warning("clock differs from that of the first attempt: its own counts", extra={"fields": fields})
+        return call_clock
 
     def _copied(self) -> Mapping[str, int] | None:
         return self._checkpoints.sent if self._checkpoints else None

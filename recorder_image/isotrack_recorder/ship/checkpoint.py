@@ -24,6 +24,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from isotrack_recorder.clocks import Bounds, CallClock
 from isotrack_recorder.errors import ParseError
 
 MAGIC: Final = b"isockp\x00\x01"
@@ -33,6 +34,8 @@ MAX_HEAD_BYTES: Final = 4 * 1024 * 1024
 MAX_SLICES: Final = 20_000
 MAX_FILE_BYTES: Final = 1 << 40
 MAX_SEQ: Final = 99_999_999
+MAX_CLOCK_NS: Final = 1 << 62
+MAX_BOOT: Final = 64
 FIRST: Final = "0" * 64
 """Stands for the checkpoint before the first one."""
 _JOURNAL: Final = re.compile(r"i[0-9]{4}/journal(?:\.[0-9]{6})?\.ndjson")
@@ -68,6 +71,10 @@ class Head:
     at_ms: int
     """Unix milliseconds at which sizes were taken, by the agent's clock."""
     slices: tuple[Slice, ...]
+    storage_clock: Bounds | None = None
+    """The storage's clock against CLOCK_MONOTONIC of this run's machine, as the agent had measured it."""
+    call_clock: CallClock | None = None
+    """The clock that the recording's zero was told by, where that is an earlier attempt's."""
 
     @property
     def body_bytes(self) -> int:
@@ -93,7 +100,7 @@ def is_copied(path: str) -> bool:
 def encode_head(head: Head) -> bytes:
     """Build everything before the first slice."""
     rows = [[part.path, part.offset, part.length, part.crc32] for part in head.slices]
-    fields = {
+    fields: dict[str, object] = {
         "attempt": head.attempt,
         "run": head.run,
         "seq": head.seq,
@@ -101,6 +108,10 @@ def encode_head(head: Head) -> bytes:
         "atMs": head.at_ms,
         "slices": rows,
     }
+    if head.storage_clock is not None:
+        fields["storageClock"] = [head.storage_clock.low, head.storage_clock.high]
+    if head.call_clock is not None:
+        fields["callClock"] = [head.call_clock.boot, head.call_clock.offset.low, head.call_clock.offset.high]
     text = json.dumps(fields, separators=(",", ":")).encode()
     return MAGIC + len(text).to_bytes(4, "little") + zlib.crc32(text).to_bytes(4, "little") + text
 
@@ -154,12 +165,35 @@ def _head(fields: Mapping[str, Any]) -> Head:
         previous=_text(fields.get("previous"), _DIGEST),
         at_ms=_number(fields.get("atMs"), 0, 2**53),
         slices=tuple(_slice(row) for row in rows),
+        storage_clock=_bounds(fields.get("storageClock")),
+        call_clock=_call_clock(fields.get("callClock")),
     )
     if head.body_bytes > MAX_BODY_BYTES:
         raise ParseError(f"a body of {head.body_bytes} bytes")
     if len({part.path for part in head.slices}) != len(head.slices):
         raise ParseError("a file twice")
     return head
+
+
+def _bounds(row: object) -> Bounds | None:
+    if row is None:
+        return None
+    if not isinstance(row, list) or len(row) != 2:
+        raise ParseError("a clock with other fields")
+    low, high = (_number(value, -MAX_CLOCK_NS, MAX_CLOCK_NS) for value in row)
+    if low > high:
+        raise ParseError("a clock between nothing")
+    return Bounds(low, high)
+
+
+def _call_clock(row: object) -> CallClock | None:
+    if row is None:
+        return None
+    if not isinstance(row, list) or len(row) != 3 or not isinstance(row[0], str) or len(row[0]) > MAX_BOOT:
+        raise ParseError("a clock with other fields")
+    bounds = _bounds(row[1:])
+    assert bounds is not None
+    return CallClock(row[0], bounds)
 
 
 def _slice(row: object) -> Slice:

@@ -29,6 +29,7 @@ from types import MappingProxyType
 from typing import Final
 
 from isotrack_api.intent import Intent
+from isotrack_recorder.clocks import CallClock
 from isotrack_recorder.errors import IsotrackError, ParseError
 
 from . import checkpoint
@@ -79,6 +80,8 @@ class Checkpoints:
         self._interval = intent.storage.checkpoint_seconds
         self._clock = clock
         self._state = _load(spool / STATE_NAME) or _begin(spool / STATE_NAME)
+        self.call_clock: CallClock | None = None
+        """For heads: see there."""
         self._closed = False
         self._lock = threading.Lock()
         """One checkpoint at a time."""
@@ -173,7 +176,9 @@ class Checkpoints:
             return 0
         slices, data = summed(self._spool, slices)
         state = self._state
-        head = Head(self._attempt, state.run, state.seq + 1, state.digest, time.time_ns() // 1_000_000, slices)
+        at_ms = time.time_ns() // 1_000_000
+        clocks = self._store.clock, self.call_clock
+        head = Head(self._attempt, state.run, state.seq + 1, state.digest, at_ms, slices, *clocks)
         self._put(head, data)
         self._shipped_at = now
         if not left and not waits:

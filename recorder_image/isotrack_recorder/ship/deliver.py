@@ -30,7 +30,7 @@ from isotrack_api.manifest import Manifest, ManifestFile, StopReason
 from isotrack_recorder.errors import IsotrackError, StorageError, StorageRefusedError
 from isotrack_recorder.finalise.manifest import build_manifest, manifest_file
 from isotrack_recorder.finalise.model import FilePlan, Progress
-from isotrack_recorder.spool.facts import PeerFacts, SpoolFacts
+from isotrack_recorder.spool.facts import PeerFacts, SpoolFacts, Walls, by_their_own
 from isotrack_recorder.spool.past import EVERYTHING
 from isotrack_recorder.spool.reader import Position, Spool
 from isotrack_recorder.spool.room import Room
@@ -104,11 +104,12 @@ class Delivery:
 
     Args:
         room: What bounds the volume that the spool lies on; None = what the intent says of it.
+        walls: Which wall clock counts for each process.
     """
 
     def __init__(
         self, spool: Path, intent: Intent, store: Store, lanes: Lanes, watchers: Watchers = NOBODY, *,
-        room: Room | None = None,
+        room: Room | None = None, walls: Walls = by_their_own,
     ) -> None:  # fmt: skip
         self._room = room or Room(spool, intent.spool_bytes)
         self._intent = intent
@@ -118,7 +119,7 @@ class Delivery:
         self._layout: Layout = layout_of(intent)
         folder = spool / LEDGER_FOLDER
         self._ledger = Ledger(folder)
-        self._spool = Spool(spool)
+        self._spool = Spool(spool, walls)
         self._bodies = Bodies(folder / "parts", watchers.progress)
         self._saved = SavedSessions(folder / "sessions")
         self._sender = Sender(store, self._ledger, self._bodies)

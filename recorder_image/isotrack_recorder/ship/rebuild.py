@@ -19,6 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from isotrack_recorder.clocks import Bounds, CallClock
 from isotrack_recorder.errors import OutputError, ParseError
 
 from .checkpoint import MAX_SEQ, PREAMBLE_BYTES, Head, Slice, decode_head, digest, follows, head_bytes, is_journal
@@ -70,6 +71,9 @@ class Chain:
     """When it began, by the agent's clock."""
     length: int
     """Checkpoints in it."""
+    storage_clock: Bounds | None = None
+    call_clock: CallClock | None = None
+    """As the last one has them (`Head`)."""
 
     def heads(self, at: int = 0) -> Iterator[tuple[Head, int]]:
         """Heads in order, each with its length.
@@ -134,7 +138,9 @@ def follow(store: Store, layout: Layout, run: Run, folder: Path, *, limit: int =
                 file.write(encoded)
     except OSError as error:
         raise OutputError(f"cannot write to {folder}: {error.strerror}") from error
-    return Chain(run, path, begun_ms, before.seq if before else 0)
+    if before is None:
+        return Chain(run, path, begun_ms, 0)
+    return Chain(run, path, begun_ms, before.seq, before.storage_clock, before.call_clock)
 
 
 def _read_head(store: Store, key: str) -> tuple[Head, bytes] | None:

@@ -27,6 +27,8 @@ from pydantic import ValidationError
 
 from isotrack_api.intent import Intent
 from isotrack_api.manifest import Manifest, ManifestFile
+from isotrack_recorder.clock import boot_id
+from isotrack_recorder.clocks import CallClock
 from isotrack_recorder.earlier import read_earlier
 from isotrack_recorder.errors import IsotrackError, OutputError, StorageError, StorageRefusedError
 from isotrack_recorder.finalise.manifest import build_manifest
@@ -166,6 +168,34 @@ def epoch_of(store: Store, layout: Layout, scratch: Path) -> int | None:
     return None
 
 
+def call_clock_of(store: Store, layout: Layout, attempt: int, scratch: Path) -> CallClock | None:
+    """The clock that the recording's zero was told by, against this machine's; None where nothing tells.
+
+    Args:
+        attempt: Ours; that clock is of an earlier one.
+    Raises:
+        StorageError: the storage does not answer.
+    """
+    ours = store.clock
+    scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        for run in find_runs(store.list_objects(layout.attempts), layout):
+            place = Path(folder) / run.run
+            if run.attempt >= attempt or ours is None:
+                break
+            place.mkdir()
+            chain = follow(store, layout, run, place, limit=EPOCH_CHECKPOINTS)
+            fetch(store, layout, chain, lambda path, place=place: place / path if is_journal(path) else None)  # type: ignore[misc]
+            earlier = read_earlier(place)
+            if earlier.armed_at_ms is None or earlier.armed_ns is None:
+                continue
+            if chain.storage_clock is None:
+                break
+            wall_offset_ns = earlier.armed_at_ms * 1_000_000 - earlier.armed_ns
+            return CallClock(boot_id(), ours.minus(chain.storage_clock.shifted(-wall_offset_ns)))
+    return None
+
+
 class Recovery:
     """Finishes one recording. Used from one event loop, once.
 
@@ -270,7 +300,13 @@ class Recovery:
             intent = intents[attempt].model_copy(update={"epoch_ms": epoch_ms})
             for batch in stitched.batches(peers, await self._room_left() / 2):
                 delivery = Delivery(
-                    stitched.path, intent, self._store, self._lanes, self._watchers, room=self._room or Room(folder)
+                    stitched.path,
+                    intent,
+                    self._store,
+                    self._lanes,
+                    self._watchers,
+                    room=self._room or Room(folder),
+                    walls=stitched.walls,
                 )
                 chosen = frozenset(batch)
                 delivery.leaves = lambda peer, _facts, chosen=chosen: peer.peer_id not in chosen  # type: ignore[misc]

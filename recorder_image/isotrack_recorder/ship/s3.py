@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from isotrack_api.base import EncryptionMode
 from isotrack_api.intent import S3Destination
+from isotrack_recorder.clocks import Bounds, answered
 from isotrack_recorder.errors import StorageError, StorageRefusedError
 
 from .credentials import Credentials, CredentialSource, read_authority
@@ -87,6 +88,9 @@ class S3Store:
         self._skew: float | None = None
         self._ahead = 0.0
         """Of our clock, the time that requests are signed for."""
+        self._clock: Bounds | None = None
+        self._asked = threading.local()
+        """`ns`: when this thread's request went out, by CLOCK_MONOTONIC."""
         self._traffic = Traffic()
 
     @property
@@ -114,6 +118,11 @@ class S3Store:
     def clock_skew_seconds(self) -> float | None:
         """The storage's clock minus ours."""
         return self._skew
+
+    @property
+    def clock(self) -> Bounds | None:
+        """Between which values the storage's clock minus our CLOCK_MONOTONIC lies, by all answers so far."""
+        return self._clock
 
     @property
     def capabilities(self) -> Capabilities:
@@ -556,6 +565,7 @@ class S3Store:
                     self._destination, self._secret.credentials, self._source.ca_file, lambda: self._ahead
                 )
                 for client in (connection.client, connection.patient):
+                    client.meta.events.register("before-send.s3", self._note_sent)
                     client.meta.events.register("after-call.s3", self._note_time)
                 self._connection, self._place, self._is_aws = connection, connection.place, connection.is_aws
             return self._connection
@@ -586,9 +596,18 @@ class S3Store:
     def _note_time(self, parsed: Mapping[str, Any], **_: object) -> None:
         date = parsed.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
         try:
-            self._skew = email.utils.parsedate_to_datetime(date).timestamp() - time.time()
+            told = email.utils.parsedate_to_datetime(date).timestamp()
         except (TypeError, ValueError):
             return
+        self._skew = told - time.time()
+        sent, self._asked.ns = getattr(self._asked, "ns", None), None
+        if sent is not None:
+            found = answered(told, sent, time.monotonic_ns())
+            with self._lock:
+                self._clock = found if self._clock is None else self._clock.narrowed(found)
+
+    def _note_sent(self, **_: object) -> None:
+        self._asked.ns = time.monotonic_ns()
 
 
 def _body(data: bytes | bytearray) -> bytes:

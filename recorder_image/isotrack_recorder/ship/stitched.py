@@ -3,7 +3,7 @@
     chains (attempt, run) ─▶ i0001, i0002, … of each, by attempt and time ─▶ journals ─▶ who was left behind? ─▶ their logs
 
 Placing them on one axis is the reader's work (`spool.facts`): processes of one boot share a clock, others are placed by their
-wall clocks. Logs are fetched for a few sessions at a time, and those of a long session piece by piece (`pieces`), so that the disk
+wall clocks, or where these are wrong by what their attempt knew of the first one's (`clocks`). Logs are fetched for a few sessions at a time, and those of a long session piece by piece (`pieces`), so that the disk
 holds what is being made into files, not the call.
 """
 
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from isotrack_api.manifest import Manifest
+from isotrack_recorder.clocks import wall_offset
 from isotrack_recorder.errors import OutputError
 from isotrack_recorder.spool.facts import TrackFacts
 from isotrack_recorder.spool.journal import MAX_LINE_BYTES, decode_line
@@ -55,7 +56,8 @@ class Stitched:
         self._origins = tuple(_Origin(number, *row) for number, row in enumerate(every, 1))
         self._chains = tuple(ordered)
         self._attempt_of = {origin.name: origin.chain.run.attempt for origin in self._origins}
-        self._spool = Spool(path)
+        self._call_clocks = {origin.name: origin.chain.call_clock for origin in self._origins}
+        self._spool = Spool(path, self.walls)
         self.is_short = any(chain.length < chain.run.reach for chain in chains)
         """Something that was listed could not be read."""
 
@@ -77,6 +79,10 @@ class Stitched:
                 self.is_short = True
         self._drop_doubles()
         self._spool.refresh()
+
+    def walls(self, folder: str, boot: str, offset_ns: int) -> int:
+        """See `spool.facts.Walls`."""
+        return wall_offset(offset_ns, boot, self._call_clocks.get(folder))
 
     @property
     def journal_bytes(self) -> int:
@@ -133,7 +139,7 @@ class Stitched:
         for origin in self._origins:
             if origin.chain.run.attempt == attempt and (self.path / origin.name).is_dir():
                 (place / origin.name).symlink_to(self.path / origin.name)
-        spool = Spool(place)
+        spool = Spool(place, self.walls)
         spool.refresh()
         return spool
 

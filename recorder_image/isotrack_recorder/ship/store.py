@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Final, NamedTuple, Protocol
 
+from isotrack_recorder.clocks import Bounds
 from isotrack_recorder.errors import StorageError
 
 from .retry import Patience
@@ -154,6 +155,11 @@ class Store(Protocol):
     @property
     def clock_skew_seconds(self) -> float | None:
         """The storage's clock minus ours, from the newest answer."""
+        ...
+
+    @property
+    def clock(self) -> Bounds | None:
+        """Between which values the storage's clock minus our CLOCK_MONOTONIC lies; None before the first answer."""
         ...
 
     @property

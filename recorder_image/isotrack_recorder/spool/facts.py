@@ -2,7 +2,7 @@
 
 A Folder takes the events of all incarnations in order and keeps what files are made of. All times become nanoseconds on
 one axis: CLOCK_MONOTONIC of the first incarnation. A further incarnation of the same boot shares that clock, wherever the
-wall clock has been set meanwhile; one of another boot is put on the axis by its wall clock. Reports, the only facts that grow with time, are kept as plain numbers
+wall clock has been set meanwhile; one of another boot is put on the axis by its wall clock, or by what is known of it (`Walls`). Reports, the only facts that grow with time, are kept as plain numbers
 (24 bytes each). What an event lacks or gets wrong is skipped: the journal was written by the process that parses
 hostile bytes.
 """
@@ -10,7 +10,7 @@ hostile bytes.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -201,10 +201,20 @@ class SpoolFacts:
         return [track for track in self.tracks.values() if track.peer_id == peer_id]
 
 
+Walls = Callable[[str, str, int], int]
+"""Folder of a process, boot, its Unix time minus CLOCK_MONOTONIC by its own wall clock → the same by the clock that counts."""
+
+
+def by_their_own(_folder: str, _boot: str, offset_ns: int) -> int:
+    """Wall clocks are taken at their word."""
+    return offset_ns
+
+
 class Folder:
     """Folds journal events into `facts`. Owned by the reader; grows with the spool."""
 
-    def __init__(self) -> None:
+    def __init__(self, walls: Walls = by_their_own) -> None:
+        self._walls = walls
         self.facts = SpoolFacts()
         self._incarnation = 0
         self._boot = ""
@@ -235,6 +245,7 @@ class Folder:
         if isinstance(wall, int) and 0 <= wall < _MAX_WALL_NS:
             offset = wall - at
         boot = _Fields(event, incarnation).text("boot", 64)
+        offset = self._walls(f"i{incarnation:04}", boot, offset)
         if not facts.incarnations:
             facts.wall_offset_ns, facts.started_ns, self._boot = offset, at, boot
         else:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from .facts import Folder, SpoolFacts
+from .facts import Folder, SpoolFacts, Walls, by_their_own
 from .journal_files import JournalReader
 from .records import HEADER, MAGIC, MAX_FRAME_BYTES, Batch, Record, find_records
 
@@ -51,11 +51,13 @@ class Spool:
 
     Args:
         path: The folder that holds `i0001`, `i0002`, …; it may still be empty or missing.
+        walls: Which wall clock counts for each of them.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, walls: Walls = by_their_own) -> None:
         self.path = path
-        self._folder = Folder()
+        self._walls = walls
+        self._folder = Folder(walls)
         self._journals: dict[int, JournalReader] = {}
         self._begun: set[int] = set()
 
@@ -88,7 +90,7 @@ class Spool:
         Raises:
             OSError: The folder cannot be read.
         """
-        again = Folder()
+        again = Folder(self._walls)
         for number, journal in sorted(self._journals.items()):
             copy = JournalReader(self.path / f"i{number:04}")
             for event in copy.events():

@@ -442,6 +442,18 @@ class TestLimits:
             await call.task
             assert read_earlier(tmp_path).stop_reason == StopReason.MAX_DURATION
 
+    @pytest.mark.parametrize("wrong", [3 * 3600, -3 * 3600], ids=["ahead", "behind"])
+    async def test_a_successor_whose_clock_is_wrong_by_hours_records_on(self, tmp_path: Path, wrong: int) -> None:
+        """By its clock the recording should be over, or has not begun: it lasts as long as if it began now."""
+        limits = IntentLimits(max_duration_seconds=60, empty_timeout_seconds=0)
+        started_ms = VirtualClock().wall_ns() // 1_000_000 - wrong * 1000
+        async with a_call(tmp_path, limits=limits, epoch_ms=started_ms) as call:
+            await call.clock.advance(57)
+            assert not call.task.done()
+            await call.clock.advance(4)
+            await call.task
+            assert read_earlier(tmp_path).stop_reason == StopReason.MAX_DURATION
+
     @pytest.mark.parametrize("jump", [3600, -3600])
     @pytest.mark.parametrize(
         "again", [False, True], ids=["in its first process", "in a process that was started again"]

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isotrack_api.intent import Intent
+from isotrack_recorder.clocks import Bounds, CallClock
 from isotrack_recorder.errors import ParseError
 from isotrack_recorder.ship import checkpoint, slices
 from isotrack_recorder.ship.checkpoint import (
@@ -78,6 +79,8 @@ def bundles(store: MemoryStore) -> list[str]:
 
 def test_a_head_reads_back_whatever_lies_behind_it() -> None:
     assert decode_head(encode_head(HEAD) + b"bytes of slices") == HEAD
+    timed = replace(HEAD, storage_clock=Bounds(-5, 7), call_clock=CallClock("b1", Bounds(1, 1)))
+    assert decode_head(encode_head(timed)) == timed
 
 
 @pytest.mark.parametrize(
@@ -113,6 +116,9 @@ def test_a_file_that_no_spool_has_makes_a_head_unreadable(path: str) -> None:
             replace(HEAD, slices=(Slice("i0002/journal.ndjson", 0, 1), Slice("i0002/journal.ndjson", 1, 1))),
             id="a file twice",
         ),
+        pytest.param(replace(HEAD, storage_clock=Bounds(2, 1)), id="a clock between nothing"),
+        pytest.param(replace(HEAD, storage_clock=Bounds(0, 1 << 63)), id="a clock out of bounds"),
+        pytest.param(replace(HEAD, call_clock=CallClock("b" * 65, Bounds(0, 1))), id="a boot that is none"),
         pytest.param(
             replace(HEAD, slices=tuple(Slice(f"i000{n}/journal.ndjson", 0, 40 << 20) for n in (1, 2))), id="too large"
         ),

@@ -14,6 +14,7 @@ import pytest
 
 from isotrack_api.intent import Intent
 from isotrack_api.manifest import GapReason, Manifest, StopReason
+from isotrack_recorder.clocks import Bounds
 from isotrack_recorder.errors import IsotrackError, OutputError, StorageError
 from isotrack_recorder.finalise.local import finish_local
 from isotrack_recorder.finalise.session import SessionStream
@@ -24,7 +25,7 @@ from isotrack_recorder.ship.deliver import OVER, Delivery, End
 from isotrack_recorder.ship.lanes import Lanes
 from isotrack_recorder.ship.layout import layout_of
 from isotrack_recorder.ship.preflight import check_storage
-from isotrack_recorder.ship.recover import Recovery, epoch_of, look
+from isotrack_recorder.ship.recover import Recovery, call_clock_of, epoch_of, look
 from isotrack_recorder.ship.retry import Patience
 from isotrack_recorder.spool.room import Room, folder_bytes
 from isotrack_recorder.spool.watermarks import Usage
@@ -32,7 +33,7 @@ from support.live_spool import LiveSpool
 from support.media import video_frames
 from support.memory_store import MemoryStore
 from support.shipping import ROOT, a_shipping_intent, two_people
-from support.spools import Call, Sender, steady
+from support.spools import MONO_NS, SECOND, WALL_NS, Call, Sender, steady
 
 EPOCH_MS = 1_760_000_000_000
 
@@ -297,6 +298,49 @@ async def test_a_session_is_made_piece_by_piece_where_its_logs_have_no_room(
     assert bucket.media() == {path.name: path.read_bytes() for path in (tmp_path / "local").glob("*.mkv")}
     assert 0 < most < captured / 3, f"{most} of {captured} bytes"
     assert not bucket.checkpoints()
+
+
+@pytest.mark.parametrize("hours", [-3, 3])
+async def test_a_successor_whose_clock_is_wrong_by_hours_lies_where_it_belongs(
+    bucket: Bucket, tmp_path: Path, hours: float
+) -> None:
+    """Its node's clock and the first one's were never compared, but both have seen the storage's."""
+    truth = WALL_NS - MONO_NS
+
+    def seen(seconds: float) -> Bounds:
+        """The storage's clock is wrong, too: that changes nothing."""
+        at = truth + 900 * SECOND
+        return Bounds(at - round(seconds * SECOND), at + round(seconds * SECOND))
+
+    bucket.store.clock = seen(0.1)
+    call = LiveSpool(bucket.spool(1), picture_bytes=300)
+    first = bucket.begin(1)
+    call.run(10)
+    first.ship()  # the node dies
+    bucket.store.clock = seen(0.2)
+    call = LiveSpool(bucket.spool(2), picture_bytes=300, begins=14, attempt=2, wall_error=hours * 3600)
+    second, intent = bucket.begin(2), bucket.intent(2)
+    call_clock = call_clock_of(bucket.store, layout_of(intent), 2, bucket.path / "scratch")
+    assert call_clock is not None
+    assert abs(call_clock.offset.low + call_clock.offset.high - 2 * truth) <= 4_000_000
+    second.call_clock = call_clock
+    call.run(30)
+    call.stop()
+    second.ship()
+    await bucket.recovery().finalise()
+    [file] = bucket.recording().files
+    [lost] = {(gap.start_ms // 100, gap.duration_ms // 100) for track in file.tracks for gap in track.gaps}
+    assert lost == (100, 40)
+    assert (file.start_offset_ms // 100, file.duration_ms // 100) == (0, 300)
+
+
+async def test_without_a_word_on_clocks_they_are_taken_at_their_word(bucket: Bucket) -> None:
+    """Checkpoints of a version that did not measure, and a first attempt that could not capture."""
+    LiveSpool(bucket.spool(1), picture_bytes=300).run(5)
+    bucket.begin(1).ship()
+    bucket.store.clock = Bounds(0, SECOND)
+    assert call_clock_of(bucket.store, layout_of(bucket.intent(2)), 2, bucket.path / "scratch") is None
+    assert call_clock_of(bucket.store, layout_of(bucket.intent(1)), 1, bucket.path / "scratch") is None
 
 
 async def test_what_has_no_room_at_all_costs_nothing(bucket: Bucket, tmp_path: Path) -> None:
