@@ -16,6 +16,7 @@ from .failing import crash_at
 from .finalising import crash_finaliser
 from .operator_evidence import Aftermath
 from .operator_stories import kill_operator_at
+from .operator_sweeps import kill_sweeping_operator
 from .people import EVERYBODY, LARGE
 from .plans import random_kills
 from .pod_changes import finish_by_hand, hand_over, replace_lost_pods
@@ -183,6 +184,13 @@ KINDS: Final[Mapping[str, Kind]] = {
             ("lost", "whose pods are lost, and which a Job finishes"),
             ("deleted", "that is deleted in mid-call"),
             ("stopped-early", "that is stopped before its pod runs"),
+            ("agent-lost", "whose agent does not come back, so that its pod is deleted for another one"),
         )
     },
+    "operator-sweeps": Kind(
+        "death of the operator before or after one of its writes to the API server; Jobs that try and sweep a storage",
+        NOTHING_LOST,
+        lambda place, room, job: kill_sweeping_operator(place, room, parse(job.detail) if job.detail else None),
+        fails=("operator",),
+    ),
 }

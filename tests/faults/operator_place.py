@@ -61,9 +61,9 @@ class OperatorPlace:
         return Cluster(self.plane.kubeconfig, str(self.plane.kubectl.program), environment)
 
     @contextmanager
-    def tenant(self, name: str) -> Iterator[Api]:
+    def tenant(self, name: str, **class_spec: Any) -> Iterator[Api]:
         """A namespace with a class of its own, and a connection to the API server."""
-        self.cluster.apply(*tenant_objects(self.cluster, name, deploy.NAMESPACE))
+        self.cluster.apply(*tenant_objects(self.cluster, name, deploy.NAMESPACE, **class_spec))
         with RawKube(self.plane.kubeconfig) as kube:
             api = Api(kube, name)
             try:

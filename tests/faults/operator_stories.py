@@ -15,7 +15,7 @@ from isotrack_dev.servers import LiveKitInfo
 
 from .operator_evidence import ANY, Aftermath, Expected
 from .operator_place import OperatorPlace
-from .operator_trial import NAME, Operator, Story, ended, running
+from .operator_trial import NAME, Operator, Story, crashing, ended, running
 from .sites import Failpoint
 from .trial import Place
 
@@ -78,11 +78,28 @@ def stopped_early(story: Story) -> Expected:
     return Expected(phase=Phase.ERRORED.value, reason="StoppedBeforeStart", attempts=(ANY,))
 
 
+def agent_lost(story: Story) -> Expected:
+    """Its agent is killed again and again: the operator deletes the pod, and the next attempt is stopped and uploaded."""
+    story.begin()
+    pod = story.capture(1)
+    story.operator.mark()
+    name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
+    story.api.tell_pod(name, crashing("recorder", "agent"))
+    story.wait("its pod is deleted", lambda: uid not in story.pods_now())
+    pod = story.capture(2)
+    story.api.stop(NAME)
+    _seen(story)
+    _end(story, pod, "Requested")
+    story.finished()
+    return Expected(phase="Uploaded", reason="Uploaded", attempts=(ANY, "Finished"))
+
+
 STORIES: Final[Mapping[str, Callable[[Story], Expected]]] = {
     "recorded": recorded,
     "lost": lost,
     "deleted": deleted,
     "stopped-early": stopped_early,
+    "agent-lost": agent_lost,
 }
 
 

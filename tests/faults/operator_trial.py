@@ -38,8 +38,10 @@ RUNNER: Final = (sys.executable, "-m", "faults.runner", "operator", "run")
 class Operator:
     """The operator's process, started again when it has died of its failpoint."""
 
-    def __init__(self, place: OperatorPlace, folder: Path, failpoint: Failpoint | None) -> None:
-        self._place, self._failpoint = place, failpoint
+    def __init__(
+        self, place: OperatorPlace, folder: Path, failpoint: Failpoint | None, *, sweep_seconds: float = 0
+    ) -> None:
+        self._place, self._failpoint, self._sweep_seconds = place, failpoint, sweep_seconds
         self.trace, self.log = folder / "operator.trace", folder / "operator.log"
         self._process: subprocess.Popen[bytes] | None = None
         self.kills: list[Kill] = []
@@ -52,7 +54,7 @@ class Operator:
             "recorder-image": "recorder:none",
             "liveness-port": 0,
             "room-poll-seconds": 0.3,
-            "sweep-seconds": 0,
+            "sweep-seconds": self._sweep_seconds,
             "log-format": "text",
         }
         environment = {
@@ -148,6 +150,11 @@ class Story:
 
         return dict(self.wait(f"the pod of …{end}", there))
 
+    def pods_now(self) -> set[str]:
+        """Uids of the pods that are there and are to stay."""
+        pods = self.api.list("pods", self.uid)
+        return {pod["metadata"]["uid"] for pod in pods if "deletionTimestamp" not in pod["metadata"]}
+
     def condition(self, kind: str) -> bool:
         """Whether a condition holds."""
         found = self.recording.get("status", {}).get("conditions", ())
@@ -226,6 +233,17 @@ def running(*containers: str) -> Object:
         "conditions": [{"type": kind, "status": "True", "lastTransitionTime": now} for kind in kinds],
         **_states(containers, {"running": {"startedAt": now}}, ready=True),
     }
+
+
+def crashing(*containers: str) -> Object:
+    """Status of a pod whose last container is killed again and again, and has been away for long."""
+    status = running(*containers)
+    long_ago = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 600))
+    killed = {"exitCode": 137, "reason": "OOMKilled", "startedAt": long_ago, "finishedAt": long_ago}
+    [agent] = status["containerStatuses"]
+    agent |= {"ready": False, "started": False, "restartCount": 12}
+    agent |= {"state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": {"terminated": killed}}
+    return status
 
 
 def ended(*containers: str, **said: Any) -> Object:
