@@ -103,7 +103,7 @@ def kill_sweeping_operator(place: Place, room: str, failpoint: Failpoint | None)
     folder = place.folder / room
     folder.mkdir(parents=True)
     where, keys = place.operator, f"{room}-sweeper"
-    credentials = {"operatorSecretName": keys}
+    credentials = {"secretName": "bucket", "operatorSecretName": keys}
     storages = [storage_object(where.cluster, credentials, bucket=room)]
     operator = Operator(where, folder, failpoint, sweep_seconds=SWEEP_SECONDS)
     where.cluster.apply(secret(keys, deploy.NAMESPACE, bucket_keys(where.cluster)))

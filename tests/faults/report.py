@@ -48,7 +48,7 @@ while they are killed, or while the storage misbehaves; what was killed is start
 - nothing is left over: no unfinished upload, no file that nobody lists;
 - no secret and no token is in any log, last word or object.
 
-The operator is tried on a real API server with the controllers of Jobs and of deletion: it dies before or after one write and is started again, and the Recording has to come to the same end as without, with nothing made twice and nothing (Job, pod, Secret, Lease, finalizer) left behind. Pods are played there; whole recordings on a whole cluster are the last part.
+The operator is tried on a real API server with the controllers of Jobs and of deletion: it dies before or after one write and is started again, and the Recording has to come to the same end as without, with nothing made twice and nothing (Job, pod, Secret, Lease, finalizer) left behind; the Jobs that try and sweep a storage have to go on one behind the other. Pods are played there; whole recordings on a whole cluster are the last part.
 
 A trial whose fault was not seen to happen proves nothing and does not count as passed; a process that had already ended when it was to be killed is no kill.
 
@@ -56,7 +56,7 @@ Two figures, never one: **lost** is media that had been sent before the process 
 """
 
 FOUND: Final = """## What it has found
-Each of these was mended together with a test that had failed before.
+Each of these was mended together with a test that had failed before. The two of the operator that are marked were found by reading the code; the failpoints named were tried without the mend, and fail.
 
 | what was wrong | what shows it |
 |---|---|
@@ -67,8 +67,8 @@ Each of these was mended together with a test that had failed before.
 | a pod that was lost within a checkpoint's time of its beginning was told nowhere, and left a checkpoint behind | `pod-lost#4` |
 | a signal that came as an agent ended replaced its exit code | `handed-over#1` |
 | an agent that died while it probed the storage left a multipart upload behind | `failpoint`, `agent:before:1:s3 ListMultipartUploads attempts/N/probe-ID` |
-| an operator that died as it began an attempt left the Recording without its finalizer, and a pod that had started by then without a report | `operator-recorded`, `operator:after:1:api POST secrets` |
-| a Recording that was stopped before its pod ran ended as `PodLost` where the operator died as it took the Job back | `operator-stopped-early`, `operator:after:1:api DELETE jobs` |
+| an operator that died as it began an attempt left the Recording without its finalizer, and a pod that had started by then without a report (by reading) | `operator-recorded`, `operator:after:1:api POST secrets` |
+| a Recording that was stopped before its pod ran ended as `PodLost` where the operator died as it took the Job back (by reading) | `operator-stopped-early`, `operator:after:1:api DELETE jobs` |
 | a wall clock that was set by hours kept the agent from the storage, and a recorder that began anew after that was placed hours away | `clock-set` |
 """
 
