@@ -2,8 +2,8 @@
 
 The same call, packet for packet and in virtual time, goes through the real Drain, Plane and spool in one process: what a
 pause of the call brought is put into a socket, then read, decrypted, assembled and kept. Only that is counted, as CPU time, and
-of several passes the least: what is left is the code's own cost. `--cold` walks through 8 MiB before each read, since beside
-other processes that is how a recorder finds its caches. To judge a change, run it in two checkouts by turns.
+of each step the least of several passes: what is left is the code's own cost. `--cold` walks through 8 MiB before each read,
+since beside other processes that is how a recorder finds its caches. To judge a change, run it in two checkouts by turns.
 """
 
 from __future__ import annotations
@@ -89,23 +89,18 @@ class Keeps:
 
 @dataclass
 class Taken:
-    """CPU time of one pass in nanoseconds, and what was done in it."""
+    """CPU time of one pass in nanoseconds, step by step, and what was done in it."""
 
-    read: int = 0
+    read: list[int] = field(default_factory=list)
     """Receive, decrypt and assemble."""
-    tick: int = 0
+    tick: list[int] = field(default_factory=list)
     """Feedback."""
-    flush: int = 0
+    flush: list[int] = field(default_factory=list)
     """Write."""
+    longest: list[int] = field(default_factory=list)
+    """Of the portions of a read, between which the event loop does other work."""
     packets: int = 0
     frames: int = 0
-    longest: int = 0
-    """Of all reads, with the feedback behind it."""
-
-    @property
-    def total(self) -> int:
-        """All of it."""
-        return self.read + self.tick + self.flush
 
 
 @dataclass
@@ -182,20 +177,20 @@ def replay(
         if options.cold:
             bytearray(COLD_BYTES)
         now_ns = began + int(at * 1e9)
-        before = cpu()
-        drain.read()
-        read = cpu()
+        turns = [cpu()]
+        while not drain.read()[1]:
+            turns.append(cpu())
+        turns.append(cpu())
         plane.tick(now_ns, network.ask)
-        ticked = cpu()
-        taken.read += read - before
-        taken.tick += ticked - read
-        taken.longest = max(taken.longest, ticked - before)
+        taken.tick.append(cpu() - turns[-1])
+        taken.read.append(turns[-1] - turns[0])
+        taken.longest.append(max(after - before for before, after in itertools.pairwise(turns)))
         taken.packets += len(arriving)
         if at - flushed >= FLUSH_SECONDS:
             flushed = at
             before = cpu()
             spool.flush()
-            taken.flush += cpu() - before
+            taken.flush.append(cpu() - before)
     counters = plane.track_counters().values()
     taken.frames = sum(found.frames for found in counters)
     lost = sum(found.lost for found in counters)
@@ -244,12 +239,13 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="isotrack-replay-") as name:
         found = asyncio.run(passes(options, Path(name)))
-    best = min(found, key=lambda taken: taken.total)
-    each = {"read": best.read, "feedback": best.tick, "write": best.flush, "all": best.total}
+    steps = {"read": [t.read for t in found], "feedback": [t.tick for t in found], "write": [t.flush for t in found]}
+    least = {what: [min(step) for step in zip(*passed)] for what, passed in steps.items()}
+    each = {what: sum(values) / found[0].packets / 1000 for what, values in least.items()}
     sys.stdout.write(
-        f"{options.load}, {options.participants} people, {best.packets} packets, {best.frames} frames; us per packet: "
-        + ", ".join(f"{what} {value / best.packets / 1000:.2f}" for what, value in each.items())
-        + f"; longest read {min(taken.longest for taken in found) / 1e6:.1f} ms\n"
+        f"{options.load}, {options.participants} people, {found[0].packets} packets, {found[0].frames} frames; us per packet: "
+        + ", ".join(f"{what} {value:.2f}" for what, value in each.items())
+        + f", all {sum(each.values()):.2f}; longest turn {max(map(min, zip(*(t.longest for t in found)))) / 1e6:.1f} ms\n"
     )
 
 
