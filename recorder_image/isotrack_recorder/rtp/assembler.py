@@ -98,6 +98,10 @@ class Assembler:
         """Take the next packet in order. Empty payloads (padding) only fill a sequence number."""
         raise NotImplementedError
 
+    def take_run(self, payload_type: int, timestamp: int, marker: int, payloads: list[Octets], arrival_ns: int) -> None:
+        """Take several packets as `take` does, none of them empty; the last has the marker, if there is one."""
+        raise NotImplementedError
+
     def lost(self, packets: int, at_ns: int) -> None:
         """The next `packets` will never come."""
         self.track.counters.lost += packets
@@ -163,18 +167,25 @@ class Assembler:
     def _assemble(self, payloads: list[Octets], arrival_ns: int) -> None:
         """Depacketize one whole frame and deliver it."""
         assert self._depacketizer is not None
-        counters = self.track.counters
         try:
             frame = self._depacketizer.frame(payloads)
         except ParseError:
-            counters.damaged += 1
-            self._damaged = True
-            self._without(1)
-            return
+            self._broken()
+        else:
+            self._keep(frame, payloads[0], arrival_ns)
+
+    def _broken(self) -> None:
+        """A frame does not parse."""
+        self.track.counters.damaged += 1
+        self._damaged = True
+        self._without(1)
+
+    def _keep(self, frame: Frame, payload: Octets, arrival_ns: int) -> None:
+        """Deliver a frame that began with this payload, if it is one of a participant."""
         if frame.filler:
-            counters.filler += 1
+            self.track.counters.filler += 1
         elif frame.data and len(frame.data) <= MAX_FRAME_BYTES:
-            self._deliver(frame, arrival_ns, self._lacking(payloads[0], key=frame.key))
+            self._deliver(frame, arrival_ns, self._lacking(payload, key=frame.key))
 
     def _deliver(self, frame: Frame, arrival_ns: int, lacking: int) -> None:
         data, key, width, height, _ = frame
@@ -279,6 +290,11 @@ class AudioAssembler(Assembler):
         counters.bytes += len(payload)
         sink.frame(timestamp, arrival_ns, _KEY, bytes(payload))
 
+    def take_run(self, payload_type: int, timestamp: int, marker: int, payloads: list[Octets], arrival_ns: int) -> None:
+        """See Assembler."""
+        for payload in payloads:
+            self.take(payload_type, timestamp, marker, payload, arrival_ns)
+
     def _change(self, payload_type: int) -> bool:
         before = self._rate
         if not self._switch(payload_type):
@@ -319,6 +335,18 @@ class VideoAssembler(Assembler):
             if marker or len(payloads) >= MAX_FRAME_PACKETS:
                 self._complete()
 
+    def take_run(self, payload_type: int, timestamp: int, marker: int, payloads: list[Octets], arrival_ns: int) -> None:
+        """See Assembler."""
+        # What is said of the first packet holds for all: they have its timestamp and its type
+        if not (self._payloads and timestamp == self._timestamp and payload_type == self._payload_type):
+            if not self._first(payload_type, timestamp, payloads[0], arrival_ns):
+                return
+            self._payloads = payloads
+        else:
+            self._payloads += payloads
+        if marker or len(self._payloads) >= MAX_FRAME_PACKETS:
+            self._complete()
+
     def lost(self, packets: int, at_ns: int) -> None:
         """See Assembler; the frame in the making lacks its end."""
         super().lost(packets, at_ns)
@@ -349,14 +377,43 @@ class VideoAssembler(Assembler):
         return True
 
     def _complete(self) -> None:
-        payloads = self._payloads
-        self._payloads = []
+        payloads, self._payloads = self._payloads, []
         if len(payloads) >= MAX_FRAME_PACKETS:
             self.track.counters.damaged += 1
             self._skip = self._timestamp
             self._without(1)
             return
-        self._assemble(payloads, self._first_arrival)
+        assert self._depacketizer is not None
+        try:
+            frame = self._depacketizer.frame(payloads)
+        except ParseError:
+            self._broken()
+            return
+        data, key, width, _, filler = frame
+        track = self.track
+        sink = track.sink
+        if (
+            key
+            or width
+            or filler
+            or not 0 < len(data) <= MAX_FRAME_BYTES
+            or sink is None
+            or self._waits_for_key
+            or self._new_base
+            or self._lost
+            or self._damaged
+            or self.rotation != track.rotation
+            or not self._dependence.intact
+        ):
+            self._keep(frame, payloads[0], self._first_arrival)
+            return
+        # The common case, without a call for each step of the others
+        self._dependence.newest = payloads[0]
+        self._delivered = timestamp = self.extended
+        counters = track.counters
+        counters.frames += 1
+        counters.bytes += len(data)
+        sink.frame(timestamp, self._first_arrival, 0, data)
 
     def _change(self, payload_type: int) -> bool:
         if self._payloads:

@@ -21,12 +21,12 @@ _LAYERS: Final = 8
 class Dependence:
     """See module."""
 
-    __slots__ = ("_base", "_good", "_intact", "_last", "_lost")
+    __slots__ = ("_base", "_good", "_lost", "intact", "newest")
 
     def __init__(self) -> None:
-        self._intact = True
-        """Nothing was lost since the last key frame."""
-        self._last: Octets = b""
+        self.intact = True
+        """Nothing was lost since the last key frame: any frame has all that it is made from, and `take` only notes it as `newest`."""
+        self.newest: Octets = b""
         """First payload of the newest frame while nothing was lost."""
         self._base: int | None = None
         """Number of the last good frame of layer 0, once something was lost; None: a key frame alone helps."""
@@ -37,18 +37,18 @@ class Dependence:
 
     def lose(self, packets: int, layer_of: Callable[[Octets], Layer | None]) -> None:
         """Frames of so many packets at most never came."""
-        if self._intact:
-            layer = layer_of(self._last)
+        if self.intact:
+            layer = layer_of(self.newest)
             self._base = None if layer is None else layer.base
-            self._intact, self._lost = False, 0
+            self.intact, self._lost = False, 0
         self._lost += packets
         self._good.clear()
 
     def take(self, payload: Octets, layer_of: Callable[[Octets], Layer | None], *, key: bool) -> bool:
         """Whether the next frame, which begins with this payload, has all that it is made from."""
-        if key or self._intact:
-            self._intact = True
-            self._last = payload
+        if key or self.intact:
+            self.intact = True
+            self.newest = payload
             return True
         if self._base is None or self._lost >= _NUMBERS:
             return False

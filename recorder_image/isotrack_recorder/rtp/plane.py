@@ -6,8 +6,9 @@
 
 The plane does no I/O and reads no clock: the transport gives it bytes and times and sends what `tick` returns. It is
 told the m-lines after each offer (`bind`), asks the MediaListener for a sink for each new track, and keeps tracks by
-id. The packet loop makes no object and no coroutine per packet; a packet that cannot be read is counted, whatever it
-breaks stays in its stream, and nothing is logged per packet.
+id. The packet loop (`batch`) makes no object and no coroutine per packet, and hands packets of one picture that follow each
+other to their stream at once; a packet that cannot be read is counted, whatever it breaks stays in its stream, and nothing is
+logged per packet.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from isotrack_recorder.rtp.assembler import AudioAssembler, VideoAssembler
 from isotrack_recorder.rtp.feedback import Feedback, FeedbackSettings
 from isotrack_recorder.rtp.lines import ExtensionIds, MediaLine
 from isotrack_recorder.rtp.packet import HEADER, Buffer, Header, iterate_extensions
-from isotrack_recorder.rtp.router import LineFinder, Router
+from isotrack_recorder.rtp.router import LineFinder, Route, Router
 from isotrack_recorder.rtp.rtcp import Bye, Dlrr, SenderReport, parse_compound
 from isotrack_recorder.rtp.stream import Repair, Stream
 from isotrack_recorder.rtp.track import Track
@@ -40,6 +41,8 @@ ALERT_WAIT_NS: Final = 40_000_000
 ALERT_NS: Final = 10_000_000_000
 CALM_WAIT_NS: Final = 100_000_000
 """On a clean path: a first loss is asked for this late, about what one way across an ocean takes."""
+PLAIN, EXTENDED = 0x80, 0x90
+"""First octets of usual packets: neither padding nor contributing sources, without or with an extension."""
 _read_header: Final = HEADER.unpack_from
 
 
@@ -252,7 +255,13 @@ class Plane:
 
     def rtp(self, data: Buffer, start: int, end: int, arrival_ns: int) -> None:
         """Take the decrypted RTP packet `data[start:end]`, at least 12 bytes; nothing of `data` is kept."""
-        self.batch(data, (start,), (end,), (arrival_ns,), (_read_header(data, start),))
+        header = _read_header(data, start)
+        try:
+            self._push(data, start, end, arrival_ns, header, self._routes.get(header[4]))
+        except (ParseError, IndexError):
+            self.counters.malformed += 1
+        except Exception:  # noqa: BLE001 - see _failed
+            self._failed(header[4])
 
     def batch(
         self,
@@ -262,31 +271,99 @@ class Plane:
         arrivals: Iterable[int],
         headers: Iterable[Header],
     ) -> None:
-        """Take packets as `rtp` does, in their order; `headers` are their first 12 bytes, read. All lists end with the shortest."""
+        """Take packets as `rtp` does, in their order; `headers` are their first bytes, read. All lists end with the shortest."""
         find = self._routes.get
-        for start, end, arrival_ns, (first, second, sequence, timestamp, ssrc) in zip(starts, ends, arrivals, headers):
+        reads_extensions = self._reads_extensions
+        # Nearly all packets of video go on with the frame of the packet before: the same source and timestamp, the next number.
+        # Those are gathered to a run, so that what a stream does per packet is done once per run; this loop is all that each costs.
+        stream: Stream | None = None  # whose run is in the making; None = there is none
+        payloads: list[Octets] = []
+        run_ssrc = run_type = run_marked = run_sequence = run_timestamp = following = -1
+        began_ns = latest_ns = 0
+        for start, end, arrival_ns, (first, second, sequence, timestamp, ssrc, words) in zip(
+            starts, ends, arrivals, headers
+        ):
+            if first == EXTENDED and not reads_extensions:
+                payload = data[start + 16 + (words << 2) : end]
+            elif first == PLAIN:
+                payload = data[start + 12 : end]
+            else:
+                payload = b""
+            if stream is not None:
+                if sequence == following and timestamp == run_timestamp and ssrc == run_ssrc and payload:
+                    if second == run_type:
+                        payloads.append(payload)
+                        latest_ns = arrival_ns
+                        following = sequence + 1  # of the 65536th packet none: the run ends there
+                        continue
+                    if second == run_marked:
+                        payloads.append(payload)
+                        self._run(stream, run_type, run_sequence, timestamp, 1, payloads, began_ns, arrival_ns)
+                        stream = None
+                        continue
+                self._run(stream, run_type, run_sequence, run_timestamp, 0, payloads, began_ns, latest_ns)
+                stream = None
             route = find(ssrc)
             try:
-                if route is None:
-                    self._unknown(data, start, end, arrival_ns, ssrc)
-                    continue
-                offset = start + 12
-                if first & 0x3F:  # padding, extension or contributing sources; as payload_bounds, without its call
-                    offset += (first & 0x0F) << 2
-                    if first & 0x10:
-                        if self._reads_extensions:
-                            self._read_extensions(data, start, end, arrival_ns, route)
-                        offset += 4 + ((data[offset + 2] << 8 | data[offset + 3]) << 2)
-                    if first & 0x20:
-                        end -= data[end - 1] or end
-                    if offset > end:
-                        self.counters.malformed += 1
-                        continue
-                route.push(second & 0x7F, sequence, timestamp, second >> 7, data[offset:end], arrival_ns)
+                if not payload or route is None:
+                    self._push(data, start, end, arrival_ns, (first, second, sequence, timestamp, ssrc), route)
+                elif second < 0x80 and isinstance(route, Stream) and route.gathers:
+                    stream, run_ssrc, run_type, run_marked = route, ssrc, second, second | 0x80
+                    run_sequence, run_timestamp, following = sequence, timestamp, sequence + 1
+                    payloads, began_ns, latest_ns = [payload], arrival_ns, arrival_ns
+                else:
+                    route.push(second & 0x7F, sequence, timestamp, second >> 7, payload, arrival_ns)
             except (ParseError, IndexError):
                 self.counters.malformed += 1
             except Exception:  # noqa: BLE001 - see _failed
                 self._failed(ssrc)
+        if stream is not None:
+            self._run(stream, run_type, run_sequence, run_timestamp, 0, payloads, began_ns, latest_ns)
+
+    def _run(
+        self,
+        stream: Stream,
+        payload_type: int,
+        sequence: int,
+        timestamp: int,
+        marker: int,
+        payloads: list[Octets],
+        began_ns: int,
+        ended_ns: int,
+    ) -> None:
+        """Hand a run to its stream."""
+        try:
+            stream.run(payload_type, sequence, timestamp, marker, payloads, began_ns, ended_ns)
+        except (ParseError, IndexError):
+            self.counters.malformed += 1
+        except Exception:  # noqa: BLE001 - see _failed
+            self._failed(stream.ssrc)
+
+    def _push(
+        self,
+        data: Buffer,
+        start: int,
+        end: int,
+        arrival_ns: int,
+        header: tuple[int, int, int, int, int],
+        route: Route | None,
+    ) -> None:
+        """Take one packet of any shape: padding, contributing sources, extensions that are read, an unknown source."""
+        first, second, sequence, timestamp, ssrc = header
+        if route is None:
+            self._unknown(data, start, end, arrival_ns, ssrc)
+            return
+        offset = start + 12 + ((first & 0x0F) << 2)  # as payload_bounds, without its call
+        if first & 0x10:
+            if self._reads_extensions:
+                self._read_extensions(data, start, end, arrival_ns, route)
+            offset += 4 + ((data[offset + 2] << 8 | data[offset + 3]) << 2)
+        if first & 0x20:
+            end -= data[end - 1] or end
+        if offset > end:
+            self.counters.malformed += 1
+            return
+        route.push(second & 0x7F, sequence, timestamp, second >> 7, data[offset:end], arrival_ns)
 
     def _failed(self, ssrc: int) -> None:
         # NB: one stream's defect must not stop the others, and a defect is told once, not at each packet

@@ -79,9 +79,11 @@ class Stream:
         "_reorder_ns",
         "_restart_at",
         "_take",
+        "_take_run",
         "arrival_ns",
         "assembler",
         "gappy",
+        "gathers",
         "hold_ns",
         "next",
         "received",
@@ -94,6 +96,9 @@ class Stream:
         """`gappy` is shared by all streams of a connection: those with holes, which the timer looks after."""
         self.assembler = assembler
         self._take = assembler.take
+        self._take_run = assembler.take_run
+        self.gathers = assembler.track.video
+        """Whether packets come in runs (`run`), as those of a picture do."""
         self.ssrc = assembler.ssrc
         self.rid = ""
         """RtpStreamId of its packets (RFC 8852); empty where they carry none, or its SSRC was announced."""
@@ -136,6 +141,35 @@ class Stream:
                 self._release()
             return
         self._out_of_order(payload_type, sequence, timestamp, marker, payload, arrival_ns)
+
+    def run(
+        self,
+        payload_type: int,
+        sequence: int,
+        timestamp: int,
+        marker: int,
+        payloads: list[Octets],
+        began_ns: int,
+        ended_ns: int,
+    ) -> None:
+        """Take packets at once that are a run of one timestamp, none of them empty: the first has this number, each other the next one.
+
+        Does what `push` does with each of them. The marker is the last one's, the others have none. The first came at `began_ns`, the
+        last at `ended_ns`, moments later. The list is given away.
+        """
+        if not self.received:
+            self._start(sequence + 0x10000)
+        due = self.next
+        if sequence == due & 0xFFFF and not self._missing:
+            self.arrival_ns = ended_ns
+            self.received += len(payloads)
+            self.next = due + len(payloads)
+            self._take_run(payload_type, timestamp, marker, payloads, began_ns)
+            return
+        last = len(payloads) - 1
+        for index, payload in enumerate(payloads):
+            at_ns = ended_ns if index == last else began_ns
+            self.push(payload_type, sequence + index, timestamp, marker if index == last else 0, payload, at_ns)
 
     def repair(
         self, payload_type: int, sequence: int, timestamp: int, marker: int, payload: Octets, arrival_ns: int

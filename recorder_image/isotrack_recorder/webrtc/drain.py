@@ -20,13 +20,13 @@ from pylibsrtp import Error as SrtpError
 from pylibsrtp import Session
 from pylibsrtp._binding import ffi, lib
 
-from isotrack_recorder.rtp.packet import HEADER, Buffer, Header
+from isotrack_recorder.rtp.packet import WIDE_HEADER, Buffer, Header
 from isotrack_recorder.webrtc.batch import SLOT_BYTES, SLOTS, Batch
 from isotrack_recorder.webrtc.pump import MAX_READ_PACKETS
 
 MAX_BATCHES: Final = MAX_READ_PACKETS // SLOTS
 MIN_RTP_BYTES: Final = 12
-_SLOT_HEADER: Final = struct.Struct(f"{HEADER.format}{SLOT_BYTES - HEADER.size}x")
+_SLOT_HEADER: Final = struct.Struct(f"{WIDE_HEADER.format}{SLOT_BYTES - WIDE_HEADER.size}x")
 """Reads the RTP header of one slot and passes over the rest of it."""
 # RFC 7983 section 7: RTP and RTCP begin with 128 to 191; RFC 5761 section 4: RTCP goes on with 192 to 223
 _NO_RTP_FIRST: Final = bytes(not 128 <= octet <= 191 for octet in range(256))

@@ -17,7 +17,7 @@ from isotrack_recorder.errors import ParseError
 from isotrack_recorder.media import CodecInfo
 from isotrack_recorder.rtp.feedback import FeedbackSettings
 from isotrack_recorder.rtp.lines import ExtensionIds, MediaLine, PayloadFormat
-from isotrack_recorder.rtp.packet import HEADER, Packet, build_packet, parse_packet
+from isotrack_recorder.rtp.packet import WIDE_HEADER, Packet, build_packet, parse_packet
 from isotrack_recorder.rtp.plane import ALERT_WAIT_NS, CALM_WAIT_NS, REPAIR_WAIT_NS, Plane
 from isotrack_recorder.rtp.router import MAX_PARKED
 from isotrack_recorder.rtp.rtcp import Dlrr, parse_compound
@@ -800,10 +800,59 @@ def test_a_batch_is_what_its_packets_are_one_by_one() -> None:
     starts = range(0, len(slots), 2048)
     ends = [start + len(data) for start, data in zip(starts, written)]
     arrivals = range(bench.now, bench.now + len(written))
-    bench.plane.batch(slots, starts, ends, arrivals, [HEADER.unpack_from(slots, start) for start in starts])
+    bench.plane.batch(slots, starts, ends, arrivals, [WIDE_HEADER.unpack_from(slots, start) for start in starts])
     for data, arrival in zip(written, arrivals):
         other.plane.rtp(data, 0, len(data), arrival)
     assert bench.camera.frames == other.camera.frames != []
     assert bench.listener.sinks["TR_mic"].frames == other.listener.sinks["TR_mic"].frames != []
     assert bench.plane.counters == other.plane.counters
     assert bench.plane.counters.malformed == 1
+
+
+@given(data=st.data())
+def test_any_batch_is_what_its_packets_are_one_by_one(data: st.DataObject) -> None:
+    """Whatever is lost, repeated, overtaken or mixed up between pictures and sound, and however the packets are cut into batches."""
+    bench, other = Bench(CAMERA, MICROPHONE), Bench(CAMERA, MICROPHONE)
+    start = data.draw(st.sampled_from([0, 1, 1000, 65_500, 65_535]))
+    packets: list[Packet] = []
+    for number in range(data.draw(st.integers(1, 8))):
+        frame = vp8_frame(number, key=number % 4 == 0, size=data.draw(st.integers(30, 400)))
+        payloads = vp8_packets(frame, picture_id=number, size=60)
+        sequence = start + sum(packet.ssrc == 2001 for packet in packets)
+        packets += packetize(payloads, payload_type=96, sequence=sequence, timestamp=3000 * number, ssrc=2001)
+        packets.append(bench.audio(b"\xf8" + bytes([number]), sequence=start + number, timestamp=960 * number))
+    for _ in range(data.draw(st.integers(0, 6))):
+        index = data.draw(st.integers(0, len(packets) - 1))
+        packet = packets[index]
+        spoiled = data.draw(st.sampled_from(["lost", "twice", "late", "early", "bare", "endless", "other"]))
+        if spoiled == "lost" and len(packets) > 1:
+            del packets[index]
+        elif spoiled == "twice":
+            packets.insert(index, packet)
+        elif spoiled in ("late", "early"):
+            packets.insert(data.draw(st.integers(0, len(packets) - 1)), packets.pop(index))
+        elif spoiled == "bare":
+            packets[index] = packet._replace(payload=b"")
+        elif spoiled == "endless":
+            packets[index] = packet._replace(marker=not packet.marker)
+        elif spoiled == "other":
+            packets[index] = packet._replace(payload_type=data.draw(st.sampled_from([96, 97, 111, 50])))
+    written = [build_packet(packet, padding=data.draw(st.sampled_from([0, 0, 0, 4]))) for packet in packets]
+    arrival = bench.now + MS
+    for datagram in written:
+        other.plane.rtp(datagram, 0, len(datagram), arrival)
+    while written:
+        most = data.draw(st.integers(1, len(written)))
+        batch, written = written[:most], written[most:]
+        slots = b"".join(packet.ljust(2048, b"\0") for packet in batch)
+        starts = range(0, len(slots), 2048)
+        ends = [at + len(packet) for at, packet in zip(starts, batch)]
+        headers = [WIDE_HEADER.unpack_from(slots, at) for at in starts]
+        bench.plane.batch(slots, starts, ends, [arrival] * most, headers)
+    for one in (bench, other):
+        one.tick(600)
+        one.plane.flush(one.now)
+    for track_id, sink in bench.listener.sinks.items():
+        assert vars(sink) == vars(other.listener.sinks[track_id]) | {"changed": sink.changed}
+    assert bench.plane.counters == other.plane.counters
+    assert bench.plane.track_counters() == other.plane.track_counters()

@@ -43,7 +43,7 @@ class Log:
         self.batches += 1
         for start, end, arrival_ns, header in zip(starts, ends, arrivals, headers):
             packet = parse_packet(bytes(data[start:end]))
-            assert header[2:] == (packet.sequence, packet.timestamp, packet.ssrc)
+            assert header[2:5] == (packet.sequence, packet.timestamp, packet.ssrc)
             assert packet.payload == packet.sequence.to_bytes(2, "big") * 20
             self.seen.append(str(packet.sequence))
             self.arrivals.append(arrival_ns)
