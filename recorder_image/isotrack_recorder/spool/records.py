@@ -18,16 +18,17 @@ from __future__ import annotations
 
 import itertools
 import struct
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntFlag
 from typing import Final, NamedTuple
+from zlib import crc32
 
 MAGIC: Final = b"isotrk\x00\x01"
 HEADER: Final = struct.Struct("<IIqQHH")
 _SIZE_CRC: Final = struct.Struct("<II")
 _BODY: Final = struct.Struct("<qQHH")
+_pack_size_crc, _pack_body = _SIZE_CRC.pack, _BODY.pack
 MAX_FRAME_BYTES: Final = 16 * 1024 * 1024
 """Larger frames do not exist in a call; a length beyond it means that the file is damaged."""
 
@@ -56,8 +57,8 @@ class Record(NamedTuple):
 
 def encode_header(timestamp: int, arrival_ns: int, flags: int, frame: bytes) -> bytes:
     """Build the 28 bytes that stand before `frame`."""
-    body = _BODY.pack(timestamp, arrival_ns, flags, 0)
-    return _SIZE_CRC.pack(len(frame), zlib.crc32(frame, zlib.crc32(body))) + body
+    body = _pack_body(timestamp, arrival_ns, flags, 0)
+    return _pack_size_crc(len(frame), crc32(frame, crc32(body))) + body
 
 
 @dataclass(slots=True)
@@ -85,7 +86,7 @@ def find_records(data: bytes, offset: int = 0, most: int | None = None, *, check
     batch = Batch(data)
     timestamps, arrivals, all_flags = batch.timestamps.append, batch.arrivals.append, batch.flags.append
     starts, ends = batch.starts.append, batch.ends.append
-    view, length, unpack, crc32 = memoryview(data), len(data), HEADER.unpack_from, zlib.crc32
+    view, length, unpack = memoryview(data), len(data), HEADER.unpack_from
     for _ in itertools.count() if most is None else range(most):
         if (start := offset + HEADER.size) > length:
             break

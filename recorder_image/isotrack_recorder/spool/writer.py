@@ -31,6 +31,7 @@ MAX_QUEUED_BYTES: Final = 4 * 1024 * 1024
 MAX_PENDING_BYTES: Final = 64 * 1024 * 1024
 """Flushed, but not written yet: three seconds of a hundred people with cameras."""
 RESERVE_BYTES: Final = 256 * 1024
+_HEADER_BYTES: Final = HEADER.size
 _IOV_MAX: Final = 1000
 """Buffers per writev; Linux takes 1024 (UIO_MAXIOV)."""
 
@@ -102,7 +103,7 @@ class TrackLog:
     `append` belongs to the event loop's thread, everything that touches the file to the writing thread.
     """
 
-    __slots__ = ("_file", "_queue", "_queued", "_segment", "_writer", "bytes", "frames", "name", "released")
+    __slots__ = ("_file", "_queue", "_segment", "_writer", "bytes", "frames", "name", "queued", "released")
 
     def __init__(self, writer: SpoolWriter, name: str) -> None:
         self.name = name
@@ -115,7 +116,8 @@ class TrackLog:
         self._file: _AppendFile | None = None
         self._segment = 0
         self._queue: list[bytes] = []
-        self._queued = 0
+        self.queued = 0
+        """Bytes of the queue."""
 
     def append(self, timestamp: int, arrival_ns: int, flags: int, frame: bytes) -> None:
         """Queue one frame (fields as in `records`). Frames beyond 16 MiB are not taken."""
@@ -123,16 +125,15 @@ class TrackLog:
         if size > MAX_FRAME_BYTES or self.released or self._writer.failure is not None:
             return
         self._queue += (encode_header(timestamp, arrival_ns, flags, frame), frame)
-        self._queued += size + HEADER.size
-        self._writer.taken += size + HEADER.size
         self.frames += 1
         self.bytes += size
-        if self._queued > MAX_QUEUED_BYTES:
+        self.queued = queued = self.queued + size + _HEADER_BYTES
+        if queued > MAX_QUEUED_BYTES:
             self._writer.flush_soon()
 
     def take_queue(self) -> list[bytes]:
         """Hand over what is queued. For the SpoolWriter only, which writes the journal before."""
-        queue, self._queue, self._queued = self._queue, [], 0
+        queue, self._queue, self.queued = self._queue, [], 0
         return queue
 
     def write(self, queue: list[bytes]) -> None:
@@ -171,8 +172,7 @@ class SpoolWriter:
     def __init__(self, spool: Path, segment_bytes: int = SEGMENT_BYTES) -> None:
         spool.mkdir(parents=True, exist_ok=True)
         self.segment_bytes = segment_bytes
-        self.taken = 0
-        """Bytes of frames and facts taken so far, written or still queued."""
+        self._taken = 0
         self.incarnation, self.folder = _make_incarnation(spool)
         self.failure: OSError | None = None
         """Why nothing is taken any more."""
@@ -192,6 +192,11 @@ class SpoolWriter:
         self._pending: deque[tuple[Future[None], int]] = deque()
         """Flushes on their way, with their bytes; oldest first, as the one thread writes them."""
 
+    @property
+    def taken(self) -> int:
+        """Bytes of frames and facts taken so far, written or still queued. Added up here: frames come more often than somebody asks."""
+        return self._taken + sum(track.queued for track in self._tracks)
+
     def open_track(self) -> TrackLog:
         """Begin the log of one more track, named t0001, t0002, …"""
         self._opened += 1
@@ -204,7 +209,7 @@ class SpoolWriter:
         line = encode_line(event, at_ns, fields)
         if len(line) <= MAX_LINE_BYTES:
             self._lines.append(line)
-            self.taken += len(line)
+            self._taken += len(line)
 
     def flush_soon(self) -> None:
         """Have everything queued written by the writing thread.
@@ -236,6 +241,7 @@ class SpoolWriter:
     def _hand_over(self) -> None:
         if self._closed:
             return
+        self._taken = self.taken
         queues = ((track, track.take_queue()) for track in self._tracks)
         batch = _Batch(
             self._lines,
@@ -245,7 +251,7 @@ class SpoolWriter:
         self._lines = []
         if batch.over:
             self._tracks = [track for track in self._tracks if not track.released]
-        size, self._handed = self.taken - self._handed, self.taken
+        size, self._handed = self._taken - self._handed, self._taken
         self._forget_written()
         self._pending.append((self._thread.submit(self._write, batch), size))
 
