@@ -21,6 +21,8 @@ import socket
 import struct
 import sys
 import time
+from itertools import repeat
+from operator import add
 from typing import Any, Final
 
 SLOTS: Final = 128
@@ -149,8 +151,7 @@ class Batch:
         seconds = self._control[2 : 4 * count : 4].tolist()
         nanoseconds = self._control[3 : 4 * count : 4].tolist()
         if seconds.count(seconds[0]) == count:  # nearly always
-            whole = seconds[0] * 1_000_000_000 + offset
-            arrivals = [whole + n for n in nanoseconds]
+            arrivals = list(map(add, repeat(seconds[0] * 1_000_000_000 + offset), nanoseconds))
         else:
             arrivals = [s * 1_000_000_000 + n + offset for s, n in zip(seconds, nanoseconds)]
         # The kernel stamps wall-clock time; a step of that clock between stamp and reading must not reach arrivals

@@ -74,6 +74,7 @@ class Drain:
         "_receiver",
         "_session",
         "_socket",
+        "_unpaused",
         "_view",
     )
 
@@ -107,6 +108,8 @@ class Drain:
         self._cells = [ffi.cast("int *", address) for address in self._batch.length_addresses]
         self._last_ns = time.monotonic_ns()
         self._reading = False
+        self._unpaused = 0
+        """Datagrams since the last read that left nothing."""
 
     def fileno(self) -> int:
         """Of our own descriptor."""
@@ -117,25 +120,32 @@ class Drain:
         self._socket.close()
 
     def read(self) -> tuple[int, int]:
-        """Read and hand on what is there; returns datagrams and nanoseconds since the read before."""
+        """Read and hand on what is there, MAX_READ_PACKETS at most.
+
+        Returns:
+            Datagrams, and nanoseconds in which they came: since the read before that left nothing. 0 ns = more are waiting; the read
+            that takes the last of them counts them all.
+        """
         batch = self._batch
-        total = 0
         if self._reading:  # a sink asked for it amid a batch, which lies in the memory that a new one would take
             return 0, 0
         self._reading = True
         try:
             for _ in range(MAX_BATCHES):
                 count = batch.receive()
-                total += count
+                self._unpaused += count
                 if count:
                     self._sort(count)
                 if count < SLOTS:
                     break
+            else:
+                return self._unpaused, 0
         finally:
             self._reading = False
         now_ns = time.monotonic_ns()
         since_ns, self._last_ns = now_ns - self._last_ns, now_ns
-        return total, since_ns
+        total, self._unpaused = self._unpaused, 0
+        return total, max(1, since_ns)
 
     def _sort(self, count: int) -> None:
         """Decrypt and hand on what was received, in its order: RTP in runs, as long as nothing else lies between."""

@@ -13,12 +13,12 @@ from typing import Final
 PACKET_COST_BYTES: Final = 2304
 """What the kernel charges a receive buffer for one full packet (skb overhead included)."""
 MIN_PAUSE_NS: Final = 1_000_000
-WORTHWHILE_PACKETS: Final = 256
-"""So many make a wake-up cheap beside its packets: for more, no pause gets longer."""
-LARGEST_PACKETS: Final = 512
-"""No pause gathers more: the event loop stands still while it takes them, some 5 ms."""
-MAX_READ_PACKETS: Final = 1024
-"""Read in a row before other work of the event loop gets its turn; more are waiting then."""
+AT_ONCE_NS: Final = 1
+"""The next round of the event loop."""
+LARGEST_PACKETS: Final = 1024
+"""No pause gathers more."""
+MAX_READ_PACKETS: Final = 512
+"""Read in a row before other work of the event loop gets its turn: the loop stands still while it takes them, some 5 ms."""
 ROOMY_PACKETS: Final = 1024
 """A buffer that holds so many takes the key frames of a small call at once: a long pause is no risk."""
 
@@ -28,9 +28,9 @@ class PausePolicy:
     """Bounds of the pause."""
 
     max_pause_ns: int
-    """While much flows."""
+    """Where the buffer is small."""
     calm_pause_ns: int
-    """While little flows."""
+    """Where it holds what comes meanwhile."""
     buffer_bytes: int
     """As getsockopt(SO_RCVBUF) reports it."""
 
@@ -39,17 +39,15 @@ class PausePolicy:
 
         Args:
             packets: Read just now.
-            since_last_ns: Since the read before, the time in which they came.
+            since_last_ns: Since the read before, the time in which they came. 0 = more are waiting.
         Returns:
             Nanoseconds; 0 = wait for the socket to become readable instead.
         """
         if not packets:
             return 0
-        if packets >= MAX_READ_PACKETS:  # the process stood still: each pause now brings the buffer nearer to its end
-            return MIN_PAUSE_NS
+        if not since_last_ns:
+            return AT_ONCE_NS
         rate = packets / max(since_last_ns, MIN_PAUSE_NS)
         holds = self.buffer_bytes / PACKET_COST_BYTES
-        longest: float = self.max_pause_ns
-        if holds >= ROOMY_PACKETS:
-            longest = max(longest, min(self.calm_pause_ns, WORTHWHILE_PACKETS / rate))
+        longest = self.calm_pause_ns if holds >= ROOMY_PACKETS else self.max_pause_ns
         return int(max(MIN_PAUSE_NS, min(longest, min(LARGEST_PACKETS, holds / 4) / rate)))

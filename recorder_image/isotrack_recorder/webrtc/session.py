@@ -57,11 +57,12 @@ class MediaSettings:
     """Asked of the kernel for the socket. 256 KiB, a usual default, hold 24 ms of forty 720p participants: each longer
     pause of the process loses packets. Without CAP_NET_ADMIN net.core.rmem_max of the node limits it."""
     max_pause_seconds: float = 0.04
-    """Longest pause between two reads while much flows. Shorter ones cost CPU, longer ones delay
+    """Longest pause between two reads where the receive buffer is small. Shorter ones cost CPU, longer ones delay
     retransmission requests and feedback; arrival times are the kernel's and exact either way."""
     calm_pause_seconds: float = 0.1
-    """The same in a call of a few people on a path that loses nothing: a wake-up for a handful of packets costs more than they do.
-    Above 0.1 the first request for a lost packet comes late for what audio_hold_seconds allows."""
+    """The same where the buffer holds what comes meanwhile, on a path that loses nothing (rtp.plane bounds it on others): each wake-up
+    costs the process more than the first packets it takes. Above 0.1 the first request for a lost packet comes late for what
+    audio_hold_seconds allows."""
     audio_hold_seconds: float = 0.5
     """How long audio waits for a missing packet. Nobody listens live: waiting costs nothing but memory, and what a killed process
     loses. At least four round trips where they are known, at most 1 s."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 from pylibsrtp import Policy, Session
 
 from isotrack_recorder.rtp.packet import Buffer, Header, Packet, build_packet, parse_packet
-from isotrack_recorder.webrtc.batch import SLOTS
+from isotrack_recorder.webrtc.batch import SLOTS, enlarge_receive_buffer
 from isotrack_recorder.webrtc.drain import Drain
+from isotrack_recorder.webrtc.pump import MAX_READ_PACKETS
 from support.rtp import sender_report
 
 KEY = os.urandom(44)
@@ -122,4 +124,19 @@ def test_more_than_a_batch_is_read_at_once(wire: Wire) -> None:
     assert wire.drain.read()[0] == SLOTS + 2
     assert wire.log.seen == [str(number) for number in range(SLOTS + 2)]
     assert wire.log.batches == 2
+    assert wire.drain.read()[0] == 0
+
+
+def test_much_is_read_in_portions_and_counted_as_one(wire: Wire) -> None:
+    """Other work of the event loop gets its turn between them; the pause afterwards is for the rate of all."""
+    enlarge_receive_buffer(wire.drain._socket, 8 << 20)
+    began = time.monotonic_ns()
+    wire.send(*(wire.packet(number) for number in range(MAX_READ_PACKETS + 3)))
+    assert wire.drain.read() == (MAX_READ_PACKETS, 0)
+    assert len(wire.log.seen) == MAX_READ_PACKETS
+    read_ns = time.monotonic_ns()
+    packets, since_ns = wire.drain.read()
+    assert packets == MAX_READ_PACKETS + 3
+    assert since_ns >= read_ns - began
+    assert len(wire.log.seen) == packets
     assert wire.drain.read()[0] == 0
