@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import os
 import sys
 import uuid
@@ -166,5 +167,6 @@ def _open_source(options: RecordOptions, handler: base.SourceHandler) -> base.So
     source = options.intent.source
     tokens = MintedTokens(options.api_key, options.api_secret, options.intent.call_id, source.identity)
     settings = LiveKitSettings(url=source.url, first_join_seconds=0, quality=source.quality)
+    gc.freeze()  # as in a pod: a collector that walks what is loaded each time would stop the packet loop
     media = MediaSettings(key_frame_interval_seconds=options.intent.key_frame_interval_seconds)
     return LiveKitSource(settings, tokens, handler, SystemClock(), lambda listener: MediaSession(listener, media))
