@@ -143,7 +143,11 @@ def _nal_units(payloads: Sequence[Octets]) -> list[bytes]:
     """Undo RFC 6184 section 5.6 (single), 5.7.1 (STAP-A), 5.8 (FU-A)."""
     units: list[bytes] = []
     fragments: list[Octets] = []
+    amid = b""
     for payload in payloads:
+        if fragments and payload.startswith(amid):  # nearly all packets of video
+            fragments.append(payload[2:])
+            continue
         if len(payload) < 2:
             raise ParseError(f"H.264 payload needs 2 bytes, got {len(payload)}")
         kind = payload[0] & 0x1F
@@ -159,6 +163,9 @@ def _nal_units(payloads: Sequence[Octets]) -> list[bytes]:
                 raise ParseError("H.264 fragment out of place")
             if not fragments:
                 fragments.append(bytes([payload[0] & 0xE0 | payload[1] & 0x1F]))
+                amid = bytes(
+                    [payload[0], payload[1] & 0x1F]
+                )  # how the next ones begin, but for the last: S and E are 0
             fragments.append(payload[2:])
             if payload[1] & 0x40:
                 units.append(b"".join(fragments))

@@ -78,16 +78,12 @@ class Vp8Depacketizer:
             raise ParseError("VP8 frame does not begin with the start of partition 0")
         first = payloads[0]
         length = descriptor_length(first)
-        # The descriptors of one frame differ in nothing but S, as a rule; the others are read
+        # The descriptors of one frame differ in nothing but S, as a rule. Where one does, or nothing follows it, each is read
         head = bytes((first[0] & ~0x10,)) + first[1:length]
-        pieces = [first[length:]]
-        pieces += [
-            payload[length:]
-            if payload.startswith(head) and len(payload) > length
-            else payload[descriptor_length(payload) :]
-            for payload in payloads[1:]
-        ]
+        pieces = [first[length:], *[payload.removeprefix(head) for payload in payloads[1:]]]
         data = b"".join(pieces)
+        if len(data) != sum(map(len, payloads)) - length * len(payloads) or not all(pieces):
+            data = b"".join([payload[descriptor_length(payload) :] for payload in payloads])
         if data[0] & 1:  # P: an interframe
             return Frame(data, False)
         if len(data) < 10 or data[3:6] != _START_CODE:

@@ -43,6 +43,17 @@ def test_packetized_frames_come_back(size: int, mtu: int, key: bool, picture: in
     assert (frame.width, frame.height) == ((1282, 722) if key else (0, 0))
 
 
+@given(
+    chosen=st.lists(st.sampled_from(["00", "80 00", "8080 07", "8080 8007", "80f0 8007 01 02"]), min_size=1, max_size=5)
+)
+def test_each_payload_of_a_frame_may_have_a_descriptor_of_its_own(chosen: list[str]) -> None:
+    """As a rule they differ in nothing but the bit of the first."""
+    sent = vp8_frame(7, key=False, size=10 * len(chosen))
+    payloads = [bytes.fromhex(text) + sent[10 * at : 10 * at + 10] for at, text in enumerate(chosen)]
+    payloads[0] = bytes((payloads[0][0] | 0x10,)) + payloads[0][1:]
+    assert Vp8Depacketizer().frame(payloads).data == sent
+
+
 def test_scaling_bits_are_no_part_of_the_size() -> None:
     sent = vp8_frame(0, key=True, width=640 | 0x4000, height=360 | 0xC000)
     frame = Vp8Depacketizer().frame(vp8_packets(sent, picture_id=0))
