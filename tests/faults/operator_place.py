@@ -127,7 +127,7 @@ class Api:
         path = f"{OURS}/namespaces/{self.namespace}/recordings/{name}"
         self._done("PATCH", path, {"metadata": {"finalizers": []}}, MERGE_PATCH)
 
-    def list(self, plural: str, uid: str) -> list[Object]:
+    def belonging(self, plural: str, uid: str) -> list[Object]:
         """Objects of a kind that belong to a Recording."""
         path = f"{KINDS[plural]}/namespaces/{self.namespace}/{plural}"
         found = self._done("GET", path, None, labelSelector=f"{names.UID_LABEL}={uid}")

@@ -136,23 +136,25 @@ class Story:
     def look(self) -> None:
         """See the Recording as it is, and note what there is of Jobs and pods."""
         self.recording = self.api.recording(NAME) or self.recording
-        for job in self.api.list("jobs", self.uid):
+        for job in self.api.belonging("jobs", self.uid):
             self._jobs[job["metadata"]["name"], job["metadata"]["uid"]] = None
-        for pod in self.api.list("pods", self.uid):
+        for pod in self.api.belonging("pods", self.uid):
             self._pods[pod["metadata"]["labels"]["batch.kubernetes.io/job-name"], pod["metadata"]["uid"]] = None
 
     def pod_of(self, end: str) -> Object:
         """Wait for the pod of the Job whose name ends so, and for all that it needs."""
 
         def there() -> Object | None:
-            pods = [p for p in self.api.list("pods", self.uid) if p["metadata"]["labels"]["job-name"].endswith(end)]
+            pods = [
+                p for p in self.api.belonging("pods", self.uid) if p["metadata"]["labels"]["job-name"].endswith(end)
+            ]
             return pods[0] if pods else None
 
         return dict(self.wait(f"the pod of …{end}", there))
 
     def pods_now(self) -> set[str]:
         """Uids of the pods that are there and are to stay."""
-        pods = self.api.list("pods", self.uid)
+        pods = self.api.belonging("pods", self.uid)
         return {pod["metadata"]["uid"] for pod in pods if "deletionTimestamp" not in pod["metadata"]}
 
     def condition(self, kind: str) -> bool:
@@ -179,7 +181,7 @@ class Story:
         return list(self.recording.get("status", {}).get("attempts", ()))
 
     def _named(self, plural: str) -> set[str]:
-        return {one["metadata"]["name"] for one in self.api.list(plural, self.uid)}
+        return {one["metadata"]["name"] for one in self.api.belonging(plural, self.uid)}
 
     def _has_all(self, job: str) -> object:
         held = names.FINALIZER in self.recording["metadata"].get("finalizers", ())
@@ -188,11 +190,14 @@ class Story:
     def finished(self) -> None:
         """Wait until it is over and the operator has given back what it held."""
         self.wait("it is over", lambda: self.condition("Finished"))
-        with_finalizer = lambda: names.FINALIZER in self.recording["metadata"].get("finalizers", ())  # noqa: E731
-        with suppress(AssertionError):  # `held` says what is not
-            self.wait(
-                "claim and finalizer are given back", lambda: not self.api.claims(self.uid) and not with_finalizer()
+
+        def given_back() -> bool:
+            return names.FINALIZER not in self.recording["metadata"].get("finalizers", ()) and not self.api.claims(
+                self.uid
             )
+
+        with suppress(AssertionError):  # `held` says what is not
+            self.wait("claim and finalizer are given back", given_back)
 
     def aftermath(self, expected: Expected, secrets: dict[str, str]) -> Aftermath:
         """Everything as plain values. The Recording is deleted, and what it leaves is given time to go."""
@@ -218,7 +223,7 @@ class Story:
         )
 
     def _left(self) -> list[str]:
-        found = [f"{one} {o['metadata']['name']}" for one in KINDS for o in self.api.list(one, self.uid)]
+        found = [f"{one} {o['metadata']['name']}" for one in KINDS for o in self.api.belonging(one, self.uid)]
         found += [f"lease {one['metadata']['name']}" for one in self.api.claims(self.uid)]
         return found + (["the Recording"] if self.api.recording(NAME) else [])
 
