@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -53,6 +54,13 @@ class Bench:
             self.now += MS
             data = build_packet(packet)
             self.plane.rtp(data, 0, len(data), self.now)
+
+    def batch(self, written: Sequence[bytes], arrivals: Iterable[int]) -> None:
+        """As a Drain hands datagrams on: each in a slot."""
+        slots = b"".join(data.ljust(2048, b"\0") for data in written)
+        starts = range(0, len(slots), 2048)
+        ends = [start + len(data) for start, data in zip(starts, written)]
+        self.plane.batch(slots, starts, ends, arrivals, [WIDE_HEADER.unpack_from(slots, start) for start in starts])
 
     def video(self, frame: bytes, *, sequence: int, timestamp: int, ssrc: int = 2001, mid: str = "") -> list[Packet]:
         payloads = vp8_packets(frame, picture_id=sequence)
@@ -796,11 +804,8 @@ def test_a_batch_is_what_its_packets_are_one_by_one() -> None:
     ]
     written = [build_packet(packet, padding=4 * (index % 2)) for index, packet in enumerate(packets)]
     written.insert(3, b"\xb0" + written[0][1:12])  # says that it has extensions and ends
-    slots = b"".join(data.ljust(2048, b"\0") for data in written)
-    starts = range(0, len(slots), 2048)
-    ends = [start + len(data) for start, data in zip(starts, written)]
     arrivals = range(bench.now, bench.now + len(written))
-    bench.plane.batch(slots, starts, ends, arrivals, [WIDE_HEADER.unpack_from(slots, start) for start in starts])
+    bench.batch(written, arrivals)
     for data, arrival in zip(written, arrivals):
         other.plane.rtp(data, 0, len(data), arrival)
     assert bench.camera.frames == other.camera.frames != []
@@ -844,11 +849,7 @@ def test_any_batch_is_what_its_packets_are_one_by_one(data: st.DataObject) -> No
     while written:
         most = data.draw(st.integers(1, len(written)))
         batch, written = written[:most], written[most:]
-        slots = b"".join(packet.ljust(2048, b"\0") for packet in batch)
-        starts = range(0, len(slots), 2048)
-        ends = [at + len(packet) for at, packet in zip(starts, batch)]
-        headers = [WIDE_HEADER.unpack_from(slots, at) for at in starts]
-        bench.plane.batch(slots, starts, ends, [arrival] * most, headers)
+        bench.batch(batch, [arrival] * most)
     for one in (bench, other):
         one.tick(600)
         one.plane.flush(one.now)
@@ -856,3 +857,19 @@ def test_any_batch_is_what_its_packets_are_one_by_one(data: st.DataObject) -> No
         assert vars(sink) == vars(other.listener.sinks[track_id]) | {"changed": sink.changed}
     assert bench.plane.counters == other.plane.counters
     assert bench.plane.track_counters() == other.plane.track_counters()
+
+
+def test_a_source_that_takes_over_amid_a_batch_costs_nothing_of_the_one_before() -> None:
+    """However mixed with sound: packets of different sources are put together only where all of them are known."""
+    bench = Bench(replace(CAMERA, ssrcs=(), repair_ssrcs={}), MICROPHONE)
+    bench.rtp(*bench.video(vp8_frame(0, key=True), sequence=0, timestamp=0, ssrc=9000, mid="1"))
+    packets: list[Packet] = []
+    for number in range(1, 12):
+        ssrc = 9000 if number < 6 else 5
+        frame = vp8_frame(number, key=number == 6)
+        packets += bench.video(frame, sequence=number, timestamp=3000 * number, ssrc=ssrc, mid="1")
+        packets.append(bench.audio(b"\xf8" + bytes([number]), sequence=number, timestamp=960 * number))
+    written = [build_packet(packet) for packet in packets]
+    bench.batch(written, [bench.now + MS] * len(written))
+    assert bench.camera.data == [vp8_frame(number, key=number in (0, 6)) for number in range(12)]
+    assert len(bench.microphone.frames) == 11
