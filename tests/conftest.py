@@ -11,8 +11,10 @@ from isotrack_dev import requirements
 from isotrack_dev.progress import for_terminal
 from support.golden import Golden
 
-# A busy machine is no fault of the code: neither one example nor their making has to be quick.
-settings.register_profile("isotrack", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# A busy machine is no fault of the code: neither one example nor their making has to be quick. The same examples each time; for others:
+# `pytest --hypothesis-profile=explore`, and `make fuzz`.
+settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("isotrack", settings.get_profile("explore"), derandomize=True)
 settings.load_profile("isotrack")
 
 
