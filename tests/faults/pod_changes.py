@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from isotrack_recorder.errors import DrainedError
+from support.waiting import until
 
 from .evidence import Evidence, Kill
 from .gather import Done, gather
@@ -56,6 +57,8 @@ def finish_by_hand(place: Place, room: str, seed: int) -> Evidence:
         with place.studio.publishing(room) as ledger:
             start(pod)
             began = recorded(pod)
+            # A pod that is lost before its agent has said who it is leaves nothing that could be finished
+            until(lambda: place.bucket.keys(pod.prefix), f"the agent of {room} has said who it is", seconds=END_SECONDS)
             time.sleep(chance.uniform(2.0, 14.0))
             killed = lose(pod)
         outputs = {f"finalise {number}": finalise(place, pod) for number in (1, 2)}
