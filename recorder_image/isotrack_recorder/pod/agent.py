@@ -282,6 +282,20 @@ class Agent:
         self._patience.refused_pause_seconds = REFUSED_PAUSE_SECONDS
         await lanes.request(self._note_let_in)
         self._report_wake.set()
+        if not checkpoints.enabled:
+            return await self._deliver(await self._begin_delivery(checkpoints, lanes), checkpoints, lanes)
+        self._checkpoints = checkpoints
+        # NB: before anything else is asked of the storage. What a successor has to know of earlier attempts takes seconds to read, and
+        # what it captures meanwhile is not to be lost with its node.
+        copying = asyncio.create_task(checkpoints.keep(lanes), name="checkpoints")
+        try:
+            return await self._deliver(await self._begin_delivery(checkpoints, lanes), checkpoints, lanes)
+        finally:
+            copying.cancel()
+            await asyncio.gather(copying, return_exceptions=True)
+
+    async def _begin_delivery(self, checkpoints: Checkpoints, lanes: Lanes) -> Delivery:
+        """Find out where the recording's zero is, as earlier attempts have told it, and go on from there."""
         spool = self._settings.paths.spool
         if self._intent.attempt > 1 and self._intent.epoch_ms is None:
             epoch_ms = await lanes.request(epoch_of, self._store, self._layout, spool / SCRATCH)
@@ -293,16 +307,9 @@ class Agent:
             walls=lambda _folder, boot, offset_ns: wall_offset(offset_ns, boot, call_clock),
         )  # fmt: skip
         self._delivery.copied = self._copied
-        if not checkpoints.enabled:
-            return await self._deliver(self._delivery, checkpoints, lanes)
-        self._delivery.leaves = self._is_left_behind
-        self._checkpoints = checkpoints
-        copying = asyncio.create_task(checkpoints.keep(lanes), name="checkpoints")
-        try:
-            return await self._deliver(self._delivery, checkpoints, lanes)
-        finally:
-            copying.cancel()
-            await asyncio.gather(copying, return_exceptions=True)
+        if checkpoints.enabled:
+            self._delivery.leaves = self._is_left_behind
+        return self._delivery
 
     def _read_call_clock(self) -> CallClock | None:
         """The clock of the attempt that set the recording's zero: measured once, so that equal spools give equal files."""
