@@ -47,6 +47,29 @@ class WebIdentity(ObjectModel):
     """URL of the security token service. Absent = that of AWS in the storage's region."""
 
 
+def _is_one_place(value: Any) -> bool:
+    return (value.config_map_name is None) is not (value.secret_name is None)
+
+
+class CaCertificate(RuledModel):
+    """Where the certificates of an authority of one's own lie, in the Recording's namespace: one of configMapName and secretName."""
+
+    cel_rules = (
+        Cel(
+            "has(self.configMapName) != has(self.secretName)",
+            "give exactly one of configMapName and secretName",
+            _is_one_place,
+        ),
+    )
+
+    config_map_name: ObjectName | None = None
+    """ConfigMap, as trust-manager puts it into every namespace."""
+    secret_name: SecretName | None = None
+    """Secret that need hold nothing else, as cert-manager makes it."""
+    key: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")] | None = None
+    """Key with one or more certificates, PEM. Absent = ca.crt."""
+
+
 def _is_one_way(value: Any) -> bool:
     return sum(way is not None for way in (value.secret_name, value.ambient, value.web_identity)) == 1
 
@@ -63,7 +86,8 @@ class StorageCredentials(RuledModel):
     )
 
     secret_name: SecretName | None = None
-    """Secret in the Recording's namespace with the keys accessKeyId and secretAccessKey, optionally sessionToken and ca.crt."""
+    """Secret in the Recording's namespace with the keys accessKeyId and secretAccessKey, optionally sessionToken and ca.crt (see also
+    caCertificate)."""
     ambient: AmbientIdentity | None = None
     """No Secret: the platform gives credentials to the pods of a service account."""
     web_identity: WebIdentity | None = None

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from .base import Container, EncryptionMode, Quality, Timestamp
 from .conditions import Condition, ConditionStatus
-from .credentials import StorageCredentials
+from .credentials import CaCertificate, StorageCredentials
 from .markers import NO_NULLS, WHOLE, Cel, ListMap, ListSet, ObjectModel, RuledModel, size_rule
 from .recording import Layers, OutputTypes, RecordingLimits
 from .resource import (
@@ -211,6 +211,10 @@ class S3Storage(ObjectModel):
     pod had not yet uploaded. Absent = 5."""
     credentials: StorageCredentials
     """Who recorder pods are to the service."""
+    ca_certificate: CaCertificate | None = None
+    """Whom recorder pods trust at the endpoint, and at credentials.webIdentity.stsEndpoint where that is given, instead of the public
+    authorities that the image knows. Absent = those, or ca.crt of the Secret credentials.secretName. The operator's own Jobs take ca.crt of
+    operatorSecretName."""
 
 
 class Storage(ObjectModel):

@@ -43,8 +43,8 @@ class Context:
     """What messages name."""
 
     namespace: str
-    storage_secret: str | None
-    """None where the pod has none."""
+    volumes: tuple[str, ...]
+    """Objects that the pod waits for, with their kinds."""
     now: datetime
 
 
@@ -101,17 +101,14 @@ def container_cannot_be_made(attempt: AttemptView, context: Context) -> Diagnosi
 
 
 def volumes_do_not_come_up(attempt: AttemptView, context: Context) -> Diagnosis | None:
-    """Scheduled, but the sandbox is not there: nearly always a Secret that is missing."""
+    """Scheduled, but the sandbox is not there: nearly always a Secret or a ConfigMap that is missing."""
     pod = attempt.pod
     if pod is None or not pod.node or pod.sandbox_ready is not False or not pod.is_starting:
         return None
     if pod.created is None or context.now - pod.created < POD_GRACE:
         return None
-    question = (
-        f"; does Secret {context.storage_secret} exist in namespace {context.namespace}?"
-        if context.storage_secret
-        else ":"
-    )
+    wanted, verb = " and ".join(context.volumes), "does" if len(context.volumes) == 1 else "do"
+    question = f"; {verb} {wanted} exist in namespace {context.namespace}?" if wanted else ":"
     return Diagnosis(
         reason=Reason.VOLUME_MOUNT_FAILED,
         message=f"the pod waits for its volumes or its network{question} "

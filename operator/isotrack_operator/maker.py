@@ -104,6 +104,7 @@ class AttemptMaker:
             pod=recording_class.spec.recorder or RecorderPod(),
             image=self._settings.recorder_image,
             credentials=storage.s3.credentials,
+            ca=storage.s3.ca_certificate,
         )
         await self._give_account(recording, storage)
         job = await self._create_job(body, names.uid_of(recording))
@@ -137,6 +138,7 @@ class AttemptMaker:
             pod=recording_class.spec.recorder or RecorderPod(),
             image=self._settings.recorder_image,
             credentials=storage.s3.credentials,
+            ca=storage.s3.ca_certificate,
             restart_rules=self._cluster.version >= RESTART_RULES_SINCE,
         )
         # NB: first. A pod without its ServiceAccount is refused, and the Job controller tries again only after a pause.

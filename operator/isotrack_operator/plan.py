@@ -27,7 +27,7 @@ from .builders import names
 from .decision import Check, Plan, over, start_timeout
 from .diagnose import POD_GRACE, Context, Diagnosis, diagnose
 from .gate import GATE
-from .recovery import STRAGGLER_PATIENCE, conclude, secret_of, shipping, stop_info
+from .recovery import STRAGGLER_PATIENCE, conclude, shipping, stop_info, volumes_of
 from .view import AttemptView, View, parse_time
 
 MAX_FRUITLESS = 5
@@ -311,8 +311,8 @@ def fruitless(attempts: Sequence[AttemptView]) -> int:
 
 def diagnosis(view: View, attempt: AttemptView, now: datetime) -> Diagnosis | None:
     """What keeps a live attempt from working."""
-    secret = secret_of(view)
-    return diagnose(attempt, Context(namespace=names.namespace_of(view.recording), storage_secret=secret, now=now))
+    context = Context(namespace=names.namespace_of(view.recording), volumes=volumes_of(view), now=now)
+    return diagnose(attempt, context)
 
 
 # -- shorthand ----------------------------------------------------------------------------------------------------------------

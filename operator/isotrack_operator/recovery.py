@@ -128,7 +128,7 @@ def _judged(view: View, finaliser: AttemptView, cause: str, stop: StopInfo, now:
         why = (said.message if said else "") or job.message or f"Job {job.name} failed"
         plan = given_up(view, cause, stop, why)
         return plan if job.failed else replace(plan, delete_jobs=(job.name,))
-    context = Context(namespace=names.namespace_of(view.recording), storage_secret=secret_of(view), now=now)
+    context = Context(namespace=names.namespace_of(view.recording), volumes=volumes_of(view), now=now)
     trouble = diagnose(finaliser, context)
     late = job.created is not None and now - job.created >= START_PATIENCE
     if view.is_deleting and late and (pod is None or pod.phase == "Pending"):
@@ -143,10 +143,14 @@ def _judged(view: View, finaliser: AttemptView, cause: str, stop: StopInfo, now:
     )
 
 
-def secret_of(view: View) -> str | None:
-    """Name of the Secret that the Recording's pods wait for, for messages; None where they need none."""
+def volumes_of(view: View) -> tuple[str, ...]:
+    """What of the tenant's the Recording's pods wait for, for messages: kinds and names."""
     storage = view.recording_class and storage_of(view.recording, view.recording_class)
-    return storage.s3.credentials.secret_name if storage else "with the storage's credentials"
+    if not storage:
+        return ("Secret with the storage's credentials",)
+    secret, ca = storage.s3.credentials.secret_name, storage.s3.ca_certificate
+    found = [("Secret", secret), ("Secret", ca and ca.secret_name), ("ConfigMap", ca and ca.config_map_name)]
+    return tuple(dict.fromkeys(f"{kind} {name}" for kind, name in found if name))
 
 
 def _hindrance(view: View) -> str | None:

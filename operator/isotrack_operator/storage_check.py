@@ -148,7 +148,7 @@ def _meanwhile(
     """While a check runs: what the one before found of the same storage and Secret, else what holds it up."""
     if known is not None and known.ready is not ConditionStatus.UNKNOWN:
         return known
-    context = Context(namespace=seen.namespace, storage_secret=seen.secret_name, now=now)
+    context = Context(namespace=seen.namespace, volumes=(f"Secret {seen.secret_name}",), now=now)
     trouble = diagnose(job, context) if job is not None else None
     found = _Found(
         ConditionStatus.UNKNOWN,

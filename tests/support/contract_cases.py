@@ -254,6 +254,7 @@ _RECORDING_BAD = _bad(
 
 _S3 = "spec.storages.0.s3"
 _WHO = f"{_S3}.credentials"
+_CA = f"{_S3}.caCertificate"
 _ROLE = {"serviceAccountName": "recorder", "roleArn": "arn:aws:iam::123456789012:role/recorder"}
 _LABELS = {"team": "a"}
 _CLASS_GOOD = [
@@ -347,6 +348,8 @@ _CLASS_GOOD = [
                 _WHO,
                 {"ambient": {"serviceAccountName": "a.b"}, "operatorSecretName": "archive"},
             ),
+            ("authority in a ConfigMap", _CA, {"configMapName": "internal-ca"}),
+            ("authority in a Secret, under a key of its own", _CA, {"secretName": "internal-ca", "key": "tls-ca.pem"}),
             ("role by web identity", _WHO, {"webIdentity": _ROLE}),
             (
                 "role of another service",
@@ -401,6 +404,8 @@ _CLASS_BAD = _bad(
         ("checkpointSeconds of six minutes", f"{_S3}.checkpointSeconds", 360),
         ("storage without credentials", f"{_S3}.credentials", ABSENT),
         ("inline credentials", f"{_WHO}.accessKeyId", "AKIA"),
+        ("an authority nowhere", _CA, {}, "exactly one of configMapName and secretName"),
+        ("an authority at two places", _CA, {"configMapName": "a", "secretName": "b"}, "exactly one of configMapName and secretName"),
         ("nobody in particular", _WHO, {}, "exactly one of secretName, ambient and webIdentity"),
         ("only the operator's key", _WHO, {"operatorSecretName": "archive"}, "exactly one of secretName, ambient and webIdentity"),
         ("a secret and an identity", f"{_WHO}.ambient", {"serviceAccountName": "recorder"}, "exactly one of secretName, ambient and webIdentity"),

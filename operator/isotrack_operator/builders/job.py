@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from isotrack_api.credentials import StorageCredentials
+from isotrack_api.credentials import CaCertificate, StorageCredentials
 from isotrack_api.intent import Intent
 from isotrack_api.quantity import whole
 from isotrack_api.recording import Recording
@@ -72,6 +72,7 @@ def build_job(
     pod: RecorderPod,
     image: str,
     credentials: StorageCredentials,
+    ca: CaCertificate | None = None,
     restart_rules: bool = True,
 ) -> dict[str, Any]:
     """The Job of attempt `intent.attempt`.
@@ -80,6 +81,7 @@ def build_job(
         pod: What the class says about pods.
         image: Used unless the class names one.
         credentials: Who the agent is to the storage.
+        ca: Whom it trusts there, where that is not a public authority.
         restart_rules: Whether the cluster knows `restartPolicyRules`.
     """
     # NB: from the class as it is now, as the volume is: an intent that a former attempt froze may tell another size.
@@ -87,7 +89,7 @@ def build_job(
     uid, n = names.uid_of(recording), intent.attempt
     name = names.attempt_name(recording.metadata.name, uid, n)
     labels = names.labels(recording, n)
-    access = access_to(credentials, name)
+    access = access_to(credentials, name, ca)
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",

@@ -3,21 +3,25 @@
 secretName    the Secret as files
 ambient       nothing of ours: the platform adds it to the pods of that service account
 webIdentity   a token of that service account for the role's audience, and where to change it for credentials
+
+Beside each of them, where the endpoint's authority is one's own: its certificates as a file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from isotrack_api.credentials import DEFAULT_AUDIENCE, StorageCredentials, WebIdentity
+from isotrack_api.credentials import DEFAULT_AUDIENCE, CaCertificate, StorageCredentials, WebIdentity
 
 from . import names
 from .parts import escaped, mount, variable
 
 STORAGE = "/etc/isotrack/storage"
 WEB_IDENTITY = "/etc/isotrack/web-identity"
+AUTHORITY = "/etc/isotrack/storage-ca"
+CA_KEY = "ca.crt"
 TOKEN_SECONDS = 3600
 SKIP_CONTAINERS = "eks.amazonaws.com/skip-containers"
 """Containers that EKS gives no credentials to: a list of names with commas (amazon-eks-pod-identity-webhook)."""
@@ -36,12 +40,36 @@ class StorageAccess:
     """Of the same container."""
 
 
-def access_to(credentials: StorageCredentials, session: str) -> StorageAccess:
+def access_to(credentials: StorageCredentials, session: str, ca: CaCertificate | None = None) -> StorageAccess:
     """Parts of a pod that goes to a storage with these credentials.
 
     Args:
         session: What logs of the storage's owner call it, where it takes on a role: 2 to 64 of letters, digits and -.
+        ca: Whom it trusts there, where that is not a public authority.
     """
+    access = _as_who(credentials, session)
+    return access if ca is None else _trusting(access, credentials, ca)
+
+
+def _trusting(access: StorageAccess, credentials: StorageCredentials, ca: CaCertificate) -> StorageAccess:
+    items = [{"key": ca.key or CA_KEY, "path": CA_KEY}]
+    where: dict[str, Any] = (
+        {"configMap": {"name": ca.config_map_name, "defaultMode": 0o440, "items": items}}
+        if ca.config_map_name is not None
+        else {"secret": {"secretName": ca.secret_name, "defaultMode": 0o440, "items": items}}
+    )
+    # NB: the client library goes to the token service by itself, and knows its authority by this variable only; that of AWS is public.
+    own_service = credentials.web_identity is not None and credentials.web_identity.sts_endpoint is not None
+    told = (variable("AWS_CA_BUNDLE", f"{AUTHORITY}/{CA_KEY}"),) if own_service else ()
+    return replace(
+        access,
+        volumes=(*access.volumes, {"name": "storage-ca", **where}),
+        mounts=(*access.mounts, mount("storage-ca", AUTHORITY, read_only=True)),
+        environment=(*access.environment, *told),
+    )
+
+
+def _as_who(credentials: StorageCredentials, session: str) -> StorageAccess:
     if credentials.secret_name is not None:
         return access_by_secret(credentials.secret_name)
     if credentials.web_identity is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from isotrack_api.credentials import StorageCredentials
+from isotrack_api.credentials import CaCertificate, StorageCredentials
 from isotrack_api.intent import Intent, S3Destination
 from isotrack_api.manifest import StopReason
 from isotrack_api.recording import Recording
@@ -51,6 +51,7 @@ def build_finaliser(
     pod: RecorderPod,
     image: str,
     credentials: StorageCredentials,
+    ca: CaCertificate | None = None,
 ) -> dict[str, Any]:
     """The Job that finishes a Recording whose attempts are over.
 
@@ -60,10 +61,11 @@ def build_finaliser(
         pod: What the class says about pods.
         image: Used unless the class names one.
         credentials: Who its pod is to the storage.
+        ca: Whom it trusts there, where that is not a public authority.
     """
     uid = names.uid_of(recording)
     name = names.finaliser_name(recording.metadata.name, uid)
-    access = access_to(credentials, name)
+    access = access_to(credentials, name, ca)
     environment = {INTENT_VARIABLE: escaped(intent.to_json()), STOP_REASON_VARIABLE: stop.value}
     spec = _pod_spec(names.FINALISER, "finalise", environment, pod, pod.image or image, access)
     spec["serviceAccountName"] = access.account or names.base_name(recording.metadata.name, uid)

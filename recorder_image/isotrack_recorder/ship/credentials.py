@@ -16,6 +16,7 @@ ACCESS_KEY_FILE: Final = "accessKeyId"
 SECRET_KEY_FILE: Final = "secretAccessKey"  # noqa: S105 - a file name
 SESSION_TOKEN_FILE: Final = "sessionToken"  # noqa: S105 - a file name
 CA_FILE: Final = "ca.crt"
+AUTHORITY: Final = Path("/etc/isotrack/storage-ca")
 MAX_FILE_BYTES: Final = 16 * 1024
 MAX_AUTHORITY_BYTES: Final = 1024 * 1024
 
@@ -58,12 +59,14 @@ class FileCredentials:
     """A folder with `accessKeyId`, `secretAccessKey` and, where there is one, `sessionToken` and `ca.crt`."""
 
     folder: Path
+    authority: Path | None = None
+    """Folder with a `ca.crt` that goes before the one beside the keys."""
 
     @property
     def ca_file(self) -> Path | None:
-        """`ca.crt` of the folder, where there is one."""
-        path = self.folder / CA_FILE
-        return path if path.is_file() else None
+        """`ca.crt`, where there is one."""
+        folders = (self.folder,) if self.authority is None else (self.authority, self.folder)
+        return next((folder / CA_FILE for folder in folders if (folder / CA_FILE).is_file()), None)
 
     def read(self) -> Credentials | None:
         """Read the files.
@@ -95,9 +98,16 @@ class FileCredentials:
             ) from None
 
 
-def pod_credentials(folder: Path) -> CredentialSource:
-    """Credentials of a recorder pod: the mounted Secret where there is one, else workload identity."""
-    return FileCredentials(folder) if folder.is_dir() else AmbientCredentials()
+def pod_credentials(folder: Path, authority: Path = AUTHORITY) -> CredentialSource:
+    """Credentials of a recorder pod: the mounted Secret where there is one, else workload identity.
+
+    Args:
+        authority: Folder with a `ca.crt` of its own, where the storage's authority is not public.
+    """
+    if folder.is_dir():
+        return FileCredentials(folder, authority)
+    ca_file = authority / CA_FILE
+    return AmbientCredentials(ca_file if ca_file.is_file() else None)
 
 
 def read_authority(source: CredentialSource) -> bytes:

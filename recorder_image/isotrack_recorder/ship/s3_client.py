@@ -206,7 +206,7 @@ def failure_of(error: Exception, operation: str, bucket: str, place: str) -> Fai
         text = f"{operation} to {where} is not a legal request: check the storage's bucket and prefix"
         return Failure(Consequence.REFUSED, StorageRefusedError(text))
     if isinstance(error, boto.SSLError):
-        text = f"the certificate at {place} is not trusted: add its authority as ca.crt to the storage's secret"
+        text = f"the certificate at {place} is not trusted: name its authority as the storage's caCertificate, or ca.crt of its secret"
         return Failure(Consequence.UNTRUSTED, StorageError(text))
     if isinstance(error, ResponseParserError):
         # The page of a proxy in between. NB: it is no BotoCoreError.

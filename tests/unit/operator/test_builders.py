@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isotrack_api.credentials import StorageCredentials
+from isotrack_api.credentials import CaCertificate, StorageCredentials
 from isotrack_api.intent import Intent
 from isotrack_api.manifest import StopReason
 from isotrack_api.recording import Phase, Transition
@@ -93,6 +93,52 @@ def test_older_clusters_get_no_restart_rules() -> None:
     )
     (agent,) = job["spec"]["template"]["spec"]["containers"]
     assert not {"restartPolicy", "restartPolicyRules"} & agent.keys()
+
+
+@pytest.mark.parametrize("credentials", [CREDENTIALS, AMBIENT, ROLE], ids=["key", "ambient", "web-identity"])
+@pytest.mark.parametrize(
+    ("ca", "source"),
+    [
+        (
+            CaCertificate(config_map_name="internal-ca"),
+            {"configMap": {"name": "internal-ca", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+        ),
+        (
+            CaCertificate(secret_name="internal-ca", key="tls-ca.pem"),
+            {"secret": {"secretName": "internal-ca", "items": [{"key": "tls-ca.pem", "path": "ca.crt"}]}},
+        ),
+    ],
+    ids=["config-map", "secret"],
+)
+def test_an_authority_of_ones_own_is_a_file_of_the_agent_alone(
+    credentials: StorageCredentials, ca: CaCertificate, source: dict[str, Any]
+) -> None:
+    """However the agent proves who it is; the pod is otherwise the same."""
+    built = build_job(RECORDING, INTENT, pod=RecorderPod(), image="isotrack-recorder:1", credentials=credentials, ca=ca)
+    finaliser = build_finaliser(
+        RECORDING, INTENT, StopReason.REQUESTED, pod=RecorderPod(), image="x", credentials=credentials, ca=ca
+    )
+    for job in (built, finaliser):
+        spec = job["spec"]["template"]["spec"]
+        [volume] = [one for one in spec["volumes"] if one["name"] == "storage-ca"]
+        [(kind, found)] = [(kind, found) for kind, found in volume.items() if kind != "name"]
+        assert {kind: {key: value for key, value in found.items() if key != "defaultMode"}} == source
+        [container] = spec["containers"]
+        [mounted] = [one for one in container["volumeMounts"] if one["name"] == "storage-ca"]
+        assert (mounted["mountPath"], mounted["readOnly"]) == ("/etc/isotrack/storage-ca", True)
+        for recorder in spec.get("initContainers", ()):
+            assert "storage-ca" not in {one["name"] for one in recorder["volumeMounts"]}
+        told = {one["name"]: one["value"] for one in container["env"]}.get("AWS_CA_BUNDLE")
+        assert told == ("/etc/isotrack/storage-ca/ca.crt" if credentials is ROLE else None)
+
+
+def test_the_token_service_of_aws_is_trusted_as_ever() -> None:
+    """Its certificate is a public one, whatever signs the bucket's."""
+    identity = {"serviceAccountName": "recorder", "roleArn": "arn:aws:iam::123456789012:role/recorder"}
+    access = access_to(
+        StorageCredentials.model_validate({"webIdentity": identity}), "s", CaCertificate(secret_name="a")
+    )
+    assert "AWS_CA_BUNDLE" not in {one["name"] for one in access.environment}
 
 
 @pytest.mark.parametrize(("name", "credentials"), [("job-ambient.yaml", AMBIENT), ("job-web-identity.yaml", ROLE)])

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from isotrack_operator.diagnose import CHECKS, Context, diagnose
+from isotrack_operator.recovery import volumes_of
 from isotrack_operator.view import AttemptView
-from support.operated import NAMESPACE, NOW, a_job, a_pod, ago, an_attempt
+from support.operated import NAMESPACE, NOW, a_class, a_job, a_pod, a_view, ago, an_attempt
 
-CONTEXT = Context(namespace=NAMESPACE, storage_secret="archive", now=NOW)
+CONTEXT = Context(namespace=NAMESPACE, volumes=("Secret archive",), now=NOW)
 
 
 @pytest.mark.parametrize(
@@ -102,10 +104,33 @@ def test_message_says_what_to_do_next(attempt: AttemptView, part: str) -> None:
 
 def test_a_pod_without_a_secret_is_not_said_to_wait_for_one() -> None:
     waiting = an_attempt(pod=a_pod(created_ago=60).waiting("x").condition("PodReadyToStartContainers", "False"))
-    found = diagnose(waiting, replace(CONTEXT, storage_secret=None))
+    found = diagnose(waiting, replace(CONTEXT, volumes=()))
     assert found is not None
     assert "Secret" not in found.message
     assert "describe pod" in found.message
+
+
+@pytest.mark.parametrize(
+    ("s3", "question"),
+    [
+        ({"credentials": {"secretName": "archive"}}, "; does Secret archive exist"),
+        (
+            {"credentials": {"secretName": "archive"}, "caCertificate": {"configMapName": "internal-ca"}},
+            "; do Secret archive and ConfigMap internal-ca exist",
+        ),
+        (
+            {"credentials": {"ambient": {"serviceAccountName": "a"}}, "caCertificate": {"secretName": "internal-ca"}},
+            "; does Secret internal-ca exist",
+        ),
+        ({"credentials": {"ambient": {"serviceAccountName": "a"}}}, "its network: kubectl"),
+    ],
+)
+def test_a_pod_that_waits_for_volumes_names_all_that_are_the_tenant_s(s3: dict[str, Any], question: str) -> None:
+    waiting = an_attempt(pod=a_pod(created_ago=60).waiting("x").condition("PodReadyToStartContainers", "False"))
+    view = a_view(recording_class=a_class(storages=[{"name": "archive", "s3": {"bucket": "recordings", **s3}}]))
+    found = diagnose(waiting, replace(CONTEXT, volumes=volumes_of(view)))
+    assert found is not None
+    assert question in found.message
 
 
 def test_order_of_checks_is_pinned() -> None:
