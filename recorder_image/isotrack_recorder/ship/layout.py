@@ -24,6 +24,7 @@ from isotrack_recorder.errors import ConfigError
 
 _ATTEMPT = re.compile(r"attempts/([1-9][0-9]{0,4})/(intent|manifest)\.json")
 _CHECKPOINTS = re.compile(r"attempts/([1-9][0-9]{0,4})/checkpoints/")
+_PROBE = re.compile(r"attempts/([1-9][0-9]{0,4})/probe-[^/]*")
 _CHECKPOINT = re.compile(r"attempts/([1-9][0-9]{0,4})/checkpoints/([0-9a-f]{16})/([0-9]{8})\.ckpt")
 
 
@@ -73,6 +74,11 @@ class Layout:
     def checkpointed(self, keys: Iterable[str]) -> set[int]:
         """Numbers of the attempts that `keys` (of `commit.attempt_keys`) show to have checkpoints."""
         matches = (_CHECKPOINTS.fullmatch(key.removeprefix(f"{self.root}/")) for key in keys)
+        return {int(match[1]) for match in matches if match}
+
+    def probed(self, keys: Iterable[str]) -> set[int]:
+        """Numbers of the attempts of which `keys` hold what they try the storage on."""
+        matches = (_PROBE.fullmatch(key.removeprefix(f"{self.root}/")) for key in keys)
         return {int(match[1]) for match in matches if match}
 
     def claim(self, attempt: int) -> str:

@@ -87,6 +87,8 @@ class Seen:
     recovered: Recovered | None
     checkpointed: frozenset[int]
     """Attempts that have checkpoints."""
+    probed: frozenset[int]
+    """Attempts that were lost as they tried the storage: what they tried it on is still there."""
 
     @property
     def behind(self) -> tuple[Run, ...]:
@@ -132,7 +134,8 @@ def look(store: Store, layout: Layout) -> Seen:
     used = {int(name.partition("/")[0]) for name in (recovered.checkpoints if recovered is not None else ())}
     listed = [n for n in sorted(checkpointed) if n in used or n not in manifests or manifests[n].unfinished]
     runs = find_runs((found for n in listed for found in store.list_objects(layout.checkpoints(n))), layout)
-    return Seen(frozenset(layout.begun(keys)), manifests, runs, recovered, checkpointed)
+    probed = frozenset(layout.probed(keys))
+    return Seen(frozenset(layout.begun(keys)), manifests, runs, recovered, checkpointed, probed)
 
 
 def read_intent(store: Store, layout: Layout, attempt: int | None = None) -> Intent | None:
@@ -416,7 +419,7 @@ class Recovery:
         await self._lanes.request(clear_abandoned, self._store, f"{self._layout.root}/")
 
     def _done_with(self, seen: Seen) -> list[Version]:
-        """Checkpoints that nobody will read any more."""
+        """Checkpoints that nobody will read any more, and what else attempts that were lost could not delete."""
         covered = seen.recovered.checkpoints if seen.recovered is not None else {}
         found: list[Version] = []
         for attempt in sorted(seen.checkpointed):
@@ -425,6 +428,8 @@ class Recovery:
             finished = attempt in seen.manifests and not seen.manifests[attempt].unfinished
             below = self._store.versions(self._layout.checkpoints(attempt))
             found += [version for version in below if finished or self._is_covered(version.key, done)]
+        for attempt in sorted(seen.probed):
+            found += self._store.versions(self._layout.probe(attempt))
         return found
 
     def _is_covered(self, key: str, covered: Mapping[str, int]) -> bool:

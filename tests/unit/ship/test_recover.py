@@ -121,6 +121,17 @@ async def test_what_came_behind_the_last_checkpoint_costs_nothing_else(bucket: B
         assert 1100 <= track.end_ms <= 1500
 
 
+async def test_what_a_lost_pod_tried_the_storage_on_goes_with_its_checkpoints(bucket: Bucket) -> None:
+    """It died between the first request of the probe and the last; nobody else knows the name."""
+    die_at(bucket, 1.0, 2.0)
+    probe = f"{layout_of(bucket.intent(1)).probe(1)}0123abcd"
+    bucket.store.put(probe, b"isotrack probes this storage", "application/octet-stream")
+    await bucket.recovery().finalise()
+    assert bucket.recording()
+    assert probe not in bucket.store.objects
+    assert not bucket.checkpoints()
+
+
 async def test_finishing_twice_changes_nothing(bucket: Bucket) -> None:
     die_at(bucket, 1.0, 2.0)
     first = await bucket.recovery().finalise()
