@@ -56,9 +56,7 @@ def finish_by_hand(place: Place, room: str, seed: int) -> Evidence:
     with Pod(place.folder / room, place.livekit, place.s3, room) as pod:
         with place.studio.publishing(room) as ledger:
             start(pod)
-            began = recorded(pod)
-            # A pod that is lost before its agent has said who it is leaves nothing that could be finished
-            until(lambda: place.bucket.keys(pod.prefix), f"the agent of {room} has said who it is", seconds=END_SECONDS)
+            began = at_work(place, pod)
             time.sleep(chance.uniform(2.0, 14.0))
             killed = lose(pod)
         outputs = {f"finalise {number}": finalise(place, pod) for number in (1, 2)}
@@ -76,7 +74,7 @@ def hand_over(place: Place, room: str, seed: int) -> Evidence:
         with place.studio.publishing(room) as ledger:
             pods.append(_next_pod(place, room, pods))
             start(pods[-1])
-            began = recorded(pods[-1])
+            began = at_work(place, pods[-1])
             while len(pods) < PODS:
                 time.sleep(chance.uniform(0.5, 3.0))
                 before = pods[-1]
@@ -86,7 +84,7 @@ def hand_over(place: Place, room: str, seed: int) -> Evidence:
                     time.sleep(chance.uniform(0.0, 0.5))
                 pods.append(_next_pod(place, room, pods))
                 start(pods[-1])
-                recorded(pods[-1])
+                at_work(place, pods[-1])
                 if not signal_first:
                     before.agent.terminate()
                 changes.append(Kill("handed over", before.left_at(), hit=True))
@@ -109,6 +107,18 @@ def hand_over(place: Place, room: str, seed: int) -> Evidence:
 def _next_pod(place: Place, room: str, pods: Sequence[Pod]) -> Pod:
     attempt = len(pods) + 1
     return Pod(place.folder / room / f"attempt-{attempt}", place.livekit, place.s3, room, attempt)
+
+
+def at_work(place: Place, pod: Pod) -> float:
+    """Wait until a pod records everybody and its agent has said in the bucket who it is; when the former was seen.
+
+    On a busy machine a Python process takes seconds to its first word: lost before that, a pod leaves nothing that could be finished,
+    and a signal ends it without a word.
+    """
+    seen = recorded(pod)
+    intent = f"{pod.prefix}attempts/{pod.attempt}/intent.json"
+    until(lambda: place.bucket.keys(intent), f"the agent of {pod.room} has said who it is", seconds=END_SECONDS)
+    return seen
 
 
 def lose(pod: Pod) -> Kill:
