@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from isotrack_api.intent import Intent
+from isotrack_api.intent import Intent, S3Destination
 from isotrack_recorder.pod.agent import REFUSED_PAUSE_SECONDS
 from isotrack_recorder.pod.heap import share_one_heap
 from isotrack_recorder.ship.checkpoints import Checkpoints
@@ -31,6 +31,7 @@ from isotrack_recorder.ship.recover import Recovery
 from isotrack_recorder.ship.retry import Patience
 from isotrack_recorder.ship.s3 import S3Store
 from isotrack_recorder.ship.s3_errors import Consequence
+from isotrack_recorder.ship.s3_requests import Requests
 from isotrack_recorder.ship.store import ObjectInfo, Streamed
 
 P = ParamSpec("P")
@@ -87,14 +88,12 @@ class MeteredLanes(Lanes):
         return run
 
 
-class MeteredStore(S3Store):
-    """A store that measures its requests."""
+class MeteredRequests(Requests):
+    """Requests whose time is measured."""
 
     meter: Meter
-    recording: str
-    """Key of `recording.json`."""
 
-    def _call(
+    def call(
         self,
         operation: str,
         send: Callable[[Any], R],
@@ -102,17 +101,30 @@ class MeteredStore(S3Store):
         *,
         patient: bool = False,
     ) -> R:
+        """See Requests."""
         began = time.monotonic()
         try:
-            return super()._call(operation, send, expected, patient=patient)
+            return super().call(operation, send, expected, patient=patient)
         finally:
             self.meter.requests[operation] += time.monotonic() - began
+
+
+class MeteredStore(S3Store):
+    """A store that measures its requests."""
+
+    def __init__(self, destination: S3Destination, patience: Patience, meter: Meter, recording: str) -> None:
+        """`recording` is the key of `recording.json`."""
+        credentials = AmbientCredentials()
+        super().__init__(destination, credentials, patience)
+        self._requests = requests = MeteredRequests(destination, credentials, patience)
+        requests.meter = self._meter = meter
+        self._recording = recording
 
     def put(self, key: str, body: bytes | bytearray | Streamed, content_type: str) -> ObjectInfo:
         """See Store."""
         answer = super().put(key, body, content_type)
-        if key == self.recording:
-            self.meter.recorded_at = time.monotonic()
+        if key == self._recording:
+            self._meter.recorded_at = time.monotonic()
         return answer
 
 
@@ -126,10 +138,8 @@ class Call:
         self._meter = Meter()
         self._lanes = MeteredLanes(self._meter)
         self._layout = layout_of(intent)
-        self._store = MeteredStore(
-            intent.storage, AmbientCredentials(), Patience(3600, refused_pause_seconds=REFUSED_PAUSE_SECONDS)
-        )
-        self._store.meter, self._store.recording = self._meter, self._layout.recording
+        patience = Patience(3600, refused_pause_seconds=REFUSED_PAUSE_SECONDS)
+        self._store = MeteredStore(intent.storage, patience, self._meter, self._layout.recording)
         self._delivery = Delivery(spool, intent, self._store, self._lanes)
         self._now = 0.0
         self._checkpoints = Checkpoints(spool, intent, self._store, clock=lambda: self._now)

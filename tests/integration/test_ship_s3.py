@@ -59,7 +59,7 @@ def aws_like(s3: S3Info, secret: Path, monkeypatch: pytest.MonkeyPatch) -> S3Sto
     """A store that uses CRC-32 as it would at AWS."""
     store = a_store(s3, secret)
     store.head("made the client")
-    monkeypatch.setattr(store, "_is_aws", True)
+    monkeypatch.setattr(store._requests, "_is_aws", True)
     return store
 
 
@@ -176,7 +176,7 @@ def test_a_refusal_in_the_middle_is_waited_out(s3: S3Info, secret: Path, folder:
     store = a_store(s3, secret, seconds=60)
     store.put(f"{folder}/a", b"", "text/plain")
     (secret / "secretAccessKey").write_text("wrong")
-    store._connection = None
+    store._requests._connection = None
     store.patience.refused_pause_seconds = 0.2
     with ThreadPoolExecutor(1) as pool:
         putting = pool.submit(store.put, f"{folder}/b", b"there", "text/plain")

@@ -1,39 +1,46 @@
 """S3: the Store that ships everything.
 
-One S3Store serves one bucket and is shared by all worker threads. Each call here repeats itself with full jitter within the
-store's Patience. Refusals read the credentials again first. Uploads carry checksums that the server checks on arrival:
-Content-MD5 at custom endpoints (all servers know it), CRC-32 at AWS and where the probe found MD5 to be ignored; both as plain
-headers. What a server keeps of S3's promises is asked once (`probe`) and gone by from then on.
+One S3Store serves one bucket and is shared by all worker threads. Here is what is asked for and what the answers are to the rest
+of `ship`; each call repeats itself within the store's Patience, which is the business of `s3_requests`. Uploads carry checksums
+that the server checks on arrival: Content-MD5 at custom endpoints (all servers know it), CRC-32 at AWS and where the probe found
+MD5 to be ignored; both as plain headers (`s3_fields`). What a server keeps of S3's promises is asked once (`probe`) and gone by
+from then on.
 
 The client library is behind `s3_client`, what its answers mean in `s3_errors`.
 """
 
 from __future__ import annotations
 
-import base64
-import contextlib
-import email.utils
 import hashlib
 import logging
-import threading
-import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass, replace
-from datetime import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
-from isotrack_api.base import EncryptionMode
 from isotrack_api.intent import S3Destination
-from isotrack_recorder.clocks import Bounds, answered
+from isotrack_recorder.clocks import Bounds
 from isotrack_recorder.errors import StorageError, StorageRefusedError
 
-from .credentials import Credentials, CredentialSource, read_authority
-from .retry import Patience, full_jitter
-from .s3_client import Connection, Failure, connect, failure_of, place_of
+from .credentials import CredentialSource
+from .retry import Patience
 from .s3_errors import Consequence
+from .s3_fields import (
+    body_of,
+    crc32_field,
+    crc32_header,
+    encryption_fields,
+    etag_of,
+    md5_field,
+    md5_header,
+    opened,
+    read_body,
+    size_of,
+    unix_seconds,
+    version_of,
+)
 from .s3_probe import probe
+from .s3_requests import Requests
 from .store import (
     Capabilities,
     Listed,
@@ -56,73 +63,48 @@ R = TypeVar("R")
 
 PAGE: Final = 1000
 """Entries per listing; S3 gives no more."""
-FAR_SECONDS: Final = 60.0
-"""Clocks that differ by less are not why a request was refused; S3 allows 15 minutes, some servers less."""
 _NOT_KNOWN: Final = (Consequence.UNSUPPORTED, Consequence.CREDENTIALS, Consequence.MISSING, Consequence.FAILED)
 """Answers after which there is another way: not all servers list versions or delete many at once, not all rights are given."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Secret:
-    """What a client was made with."""
-
-    credentials: Credentials | None
-    authority: bytes
 
 
 class S3Store:
     """One bucket behind the S3 API. Thread-safe. Implements `store.Store`."""
 
     def __init__(self, destination: S3Destination, credentials: CredentialSource, patience: Patience) -> None:
-        self._patience = patience
-        self._destination = destination
-        self._place = place_of(destination)
-        self._source = credentials
-        self._lock = threading.Lock()
-        self._connection: Connection | None = None
-        self._secret: _Secret | None = None
-        self._is_aws = False
+        self._bucket = destination.bucket
+        self._encryption = encryption_fields(destination)
+        self._requests = Requests(destination, credentials, patience)
         self._capabilities = Capabilities()
-        self._encryption = _encryption(destination)
-        self._trouble: Trouble | None = None
-        self._skew: float | None = None
-        self._ahead = 0.0
-        """Of our clock, the time that requests are signed for."""
-        self._clock: Bounds | None = None
-        self._asked = threading.local()
-        """`ns`: when this thread's request went out, by CLOCK_MONOTONIC."""
-        self._traffic = Traffic()
 
     @property
     def bucket(self) -> str:
         """Name of the bucket."""
-        return self._destination.bucket
+        return self._bucket
 
     @property
     def patience(self) -> Patience:
         """How long failing calls are repeated."""
-        return self._patience
+        return self._requests.patience
 
     @property
     def trouble(self) -> Trouble | None:
         """What the newest call failed with; None when it succeeded."""
-        return self._trouble
+        return self._requests.trouble
 
     @property
     def traffic(self) -> Traffic:
         """What was sent and what failed so far."""
-        with self._lock:
-            return replace(self._traffic)
+        return self._requests.traffic
 
     @property
     def clock_skew_seconds(self) -> float | None:
         """The storage's clock minus ours."""
-        return self._skew
+        return self._requests.clock_skew_seconds
 
     @property
     def clock(self) -> Bounds | None:
         """Between which values the storage's clock minus our CLOCK_MONOTONIC lies, by all answers so far."""
-        return self._clock
+        return self._requests.clock
 
     @property
     def capabilities(self) -> Capabilities:
@@ -145,7 +127,7 @@ class S3Store:
         """Store an object, replacing what is there."""
 
         def send(client: S3Client) -> ObjectInfo:
-            with _opened(body) as data:
+            with opened(body) as data:
                 answer = client.put_object(
                     Bucket=self.bucket,
                     Key=key,
@@ -155,9 +137,9 @@ class S3Store:
                     **self._encryption,
                 )
             self._check_encrypted(answer)
-            return ObjectInfo(_size(body), _etag(answer), self._crc_of(answer), _version(answer))
+            return ObjectInfo(size_of(body), etag_of(answer), self._crc_of(answer), version_of(answer))
 
-        return self._sent(self._call("PutObject", send), _size(body))
+        return self._sent(self._requests.call("PutObject", send), size_of(body))
 
     def put_once(self, key: str, body: bytes | Streamed, content_type: str) -> bool:
         """Store an object unless there is one; False when there was (perhaps our own, after a lost answer)."""
@@ -167,7 +149,7 @@ class S3Store:
         if found is Consequence.UNSUPPORTED:
             self.put(key, body, content_type)
         elif found is None:
-            self._sent(None, _size(body))
+            self._sent(None, size_of(body))
         return found is not Consequence.EXISTS
 
     def try_put(
@@ -192,10 +174,10 @@ class S3Store:
         def send(client: S3Client) -> Consequence | None:
             checksum = self._checksum(body)
             if md5_of is not None:
-                checksum = _md5_header(md5_of)
+                checksum = md5_header(md5_of)
             if crc32_of is not None:
-                checksum = _crc32_header(crc32_of)
-            with _opened(body) as data:
+                checksum = crc32_header(crc32_of)
+            with opened(body) as data:
                 answer = client.put_object(
                     Bucket=self.bucket,
                     Key=key,
@@ -212,7 +194,7 @@ class S3Store:
         if md5_of is not None or crc32_of is not None:
             told |= {Consequence.DAMAGED, Consequence.FAILED}
         expected: dict[Consequence, Consequence | None] = {consequence: consequence for consequence in told}
-        return self._call("PutObject", send, expected)
+        return self._requests.call("PutObject", send, expected)
 
     def head(self, key: str) -> ObjectInfo | None:
         """Describe an object; None when there is none."""
@@ -222,31 +204,31 @@ class S3Store:
             answer = client.head_object(Bucket=self.bucket, Key=key, **more)
             retained = bool(answer.get("ObjectLockMode") or answer.get("ObjectLockLegalHoldStatus") == "ON")
             return ObjectInfo(
-                answer["ContentLength"], _etag(answer), self._crc_of(answer), _version(answer), retained=retained
+                answer["ContentLength"], etag_of(answer), self._crc_of(answer), version_of(answer), retained=retained
             )
 
-        return self._call("HeadObject", send, {Consequence.MISSING: None})
+        return self._requests.call("HeadObject", send, {Consequence.MISSING: None})
 
     def get(self, key: str, limit: int) -> bytes | None:
         """Read a whole object of at most `limit` bytes; None when there is none."""
 
         def send(client: S3Client) -> bytes | None:
-            data = _read(client.get_object(Bucket=self.bucket, Key=key), limit + 1)
+            data = read_body(client.get_object(Bucket=self.bucket, Key=key), limit + 1)
             if len(data) > limit:
                 raise StorageError(f"object {key!r} is longer than the {limit} bytes that it may have")
             return data
 
-        return self._call("GetObject", send, {Consequence.MISSING: None})
+        return self._requests.call("GetObject", send, {Consequence.MISSING: None})
 
     def get_range(self, key: str, start: int, size: int) -> bytes:
         """Read `size` bytes from `start`; fewer at the object's end, none when there is no object."""
 
         def send(client: S3Client) -> bytes:
-            return _read(
+            return read_body(
                 client.get_object(Bucket=self.bucket, Key=key, Range=f"bytes={start}-{start + size - 1}"), size
             )
 
-        return self._call("GetObject", send, {Consequence.MISSING: b""})
+        return self._requests.call("GetObject", send, {Consequence.MISSING: b""})
 
     def list(self, prefix: str) -> Iterator[str]:
         """Keys that begin with `prefix`."""
@@ -256,7 +238,7 @@ class S3Store:
         """Objects whose keys begin with `prefix`."""
         for page in self._pages(prefix):
             for row in page.get("Contents", ()):
-                yield Listed(row["Key"], row.get("Size", 0), _unix(row.get("LastModified")))
+                yield Listed(row["Key"], row.get("Size", 0), unix_seconds(row.get("LastModified")))
 
     def list_level(self, prefix: str) -> Iterator[str]:
         """Keys of what lies in the folder `prefix`, and its folders, with a slash at their end."""
@@ -272,7 +254,7 @@ class S3Store:
             def send(client: S3Client, more: dict[str, Any] = more) -> ListObjectsV2OutputTypeDef:
                 return client.list_objects_v2(Bucket=self.bucket, Prefix=prefix, MaxKeys=PAGE, **more)
 
-            page = self._call("ListObjectsV2", send)
+            page = self._requests.call("ListObjectsV2", send)
             yield page
             following = page.get("NextContinuationToken")
             if not following or following == token:  # a server that repeats its marker would keep us for ever
@@ -285,7 +267,7 @@ class S3Store:
         def send(client: S3Client) -> None:
             client.delete_object(Bucket=self.bucket, Key=key)
 
-        self._call("DeleteObject", send, {Consequence.MISSING: None, Consequence.CREDENTIALS: None})
+        self._requests.call("DeleteObject", send, {Consequence.MISSING: None, Consequence.CREDENTIALS: None})
 
     def versions(self, prefix: str) -> Iterator[Version]:
         """What lies below `prefix`, with its old versions, and what marks deleted ones."""
@@ -303,9 +285,9 @@ class S3Store:
                 }
                 more = {name: value for name, value in following.items() if value} if answer.get("IsTruncated") else {}
                 # The version "null" is the only one of a bucket that keeps none: to name it would take a right more.
-                return [Version(row["Key"], _version(row)) for row in rows], more
+                return [Version(row["Key"], version_of(row)) for row in rows], more
 
-            found = self._call("ListObjectVersions", send, dict.fromkeys(_NOT_KNOWN))
+            found = self._requests.call("ListObjectVersions", send, dict.fromkeys(_NOT_KNOWN))
             if found is None:
                 yield from (Version(key) for key in self.list(prefix))
                 return
@@ -324,7 +306,7 @@ class S3Store:
             return [Version(row.get("Key", ""), row.get("VersionId") or "") for row in answer.get("Errors", ())]
 
         everything = [*chosen]
-        left = self._call("DeleteObjects", send, dict.fromkeys(_NOT_KNOWN, everything))
+        left = self._requests.call("DeleteObjects", send, dict.fromkeys(_NOT_KNOWN, everything))
         # Without a version: where versions are kept the key is hidden, and a lifecycle rule may remove the rest.
         for number, key in enumerate(dict.fromkeys(key for key, _ in left)):
             self.delete(key)
@@ -348,7 +330,7 @@ class S3Store:
             self._check_encrypted(answer)
             return answer["UploadId"]
 
-        begun = self._call("CreateMultipartUpload", send)
+        begun = self._requests.call("CreateMultipartUpload", send)
         if (
             tries > 1
         ):  # NB: one whose answer was lost is there, too. Keys have one writer, so the others are its orphans.
@@ -365,7 +347,7 @@ class S3Store:
         part = Part(number, "", len(body), hashlib.md5(body, usedforsecurity=False).digest(), zlib.crc32(body))
 
         # of what the part has already: sums cost as much as sending
-        checksum = _crc32_field(part.crc32) if self._uses_crc32 else _md5_field(part.md5)
+        checksum = crc32_field(part.crc32) if self._uses_crc32 else md5_field(part.md5)
 
         def send(client: S3Client) -> Part | None:
             answer = client.upload_part(
@@ -373,14 +355,14 @@ class S3Store:
                 Key=key,
                 UploadId=upload_id,
                 PartNumber=number,
-                Body=_body(body),
+                Body=body_of(body),
                 **checksum,
             )
-            return replace(part, etag=_etag(answer))
+            return replace(part, etag=etag_of(answer))
 
-        sent = self._call("UploadPart", send, {Consequence.UNSUPPORTED: None})
+        sent = self._requests.call("UploadPart", send, {Consequence.UNSUPPORTED: None})
         if sent is None:  # rclone says so of a part that it has passed on already
-            raise UploadLostError(f"part {number} of {key!r} cannot be replaced at {self._place}")
+            raise UploadLostError(f"part {number} of {key!r} cannot be replaced at {self._requests.place}")
         return self._sent(sent, part.size)
 
     def complete_upload(self, key: str, upload_id: str, parts: Sequence[Part]) -> ObjectInfo | None:
@@ -401,7 +383,7 @@ class S3Store:
     ) -> ObjectInfo | R:
         listed: list[Any] = [
             {"PartNumber": part.number, "ETag": f'"{part.etag}"'}
-            | ({"ChecksumCRC32": _base64(part.crc32.to_bytes(4, "big"))} if self._uses_crc32 else {})
+            | (crc32_field(part.crc32) if self._uses_crc32 else {})
             for part in sorted(parts, key=lambda part: part.number)
         ]
 
@@ -409,9 +391,11 @@ class S3Store:
             answer = client.complete_multipart_upload(
                 Bucket=self.bucket, Key=key, UploadId=upload_id, MultipartUpload={"Parts": listed}
             )
-            return ObjectInfo(sum(part.size for part in parts), _etag(answer), self._crc_of(answer), _version(answer))
+            return ObjectInfo(
+                sum(part.size for part in parts), etag_of(answer), self._crc_of(answer), version_of(answer)
+            )
 
-        return self._call("CompleteMultipartUpload", send, expected, patient=True)
+        return self._requests.call("CompleteMultipartUpload", send, expected, patient=True)
 
     def abort_upload(self, key: str, upload_id: str) -> None:
         """Drop an upload and its parts; no error when it is unknown."""
@@ -419,7 +403,7 @@ class S3Store:
         def send(client: S3Client) -> None:
             client.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload_id)
 
-        self._call("AbortMultipartUpload", send, {Consequence.UPLOAD_LOST: None, Consequence.MISSING: None})
+        self._requests.call("AbortMultipartUpload", send, {Consequence.UPLOAD_LOST: None, Consequence.MISSING: None})
 
     def list_uploads(self, key: str) -> tuple[str, ...]:
         """Ids of unfinished uploads of exactly this key."""
@@ -458,16 +442,16 @@ class S3Store:
         }
         if "UploadIdMarker" in marks:
             expected[Consequence.FAILED] = (None, {})
-        return self._call("ListMultipartUploads", send, expected)
+        return self._requests.call("ListMultipartUploads", send, expected)
 
-    # ── one call ─────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── what requests carry ──────────────────────────────────────────────────────────────────────────────────────────
 
     @property
     def _uses_crc32(self) -> bool:
-        return self._is_aws or (self._capabilities.checks_crc32 and not self._capabilities.checks_md5)
+        return self._requests.is_aws or (self._capabilities.checks_crc32 and not self._capabilities.checks_md5)
 
     def _checksum(self, body: bytes | bytearray | Streamed) -> dict[str, Any]:
-        return _crc32_header(body) if self._uses_crc32 else _md5_header(body)
+        return crc32_header(body) if self._uses_crc32 else md5_header(body)
 
     def _crc_of(self, answer: Mapping[str, Any]) -> str:
         """The checksum that the storage took itself. One that does not check them repeats what it was told."""
@@ -482,204 +466,10 @@ class S3Store:
         wanted = self._encryption.get("ServerSideEncryption")
         if wanted is not None and answer.get("ServerSideEncryption") != wanted:
             raise StorageRefusedError(
-                f"bucket {self.bucket!r} at {self._place} does not encrypt as asked ({wanted}): "
+                f"bucket {self.bucket!r} at {self._requests.place} does not encrypt as asked ({wanted}): "
                 "take serverSideEncryption from the storage, or use one that knows it"
             )
 
     def _sent(self, answer: R, size: int) -> R:
-        with self._lock:
-            self._traffic.bytes_sent += size
+        self._requests.count_sent(size)
         return answer
-
-    def _call(
-        self,
-        operation: str,
-        send: Callable[[S3Client], R],
-        expected: Mapping[Consequence, R] | None = None,
-        *,
-        patient: bool = False,
-    ) -> R:
-        """Send until it works, an answer is `expected`, refused for good, or patience ends. `patient`: the answer may take minutes."""
-        failures = 0
-        while True:
-            connection = self._connect()
-            try:
-                value = send(connection.patient if patient else connection.client)
-            except Exception as error:  # noqa: BLE001 - sorted by `failure_of`, which raises what it does not know
-                failure = self._unless_about_encryption(
-                    failure_of(error, operation, self.bucket, self._place), operation
-                )
-            else:
-                self._answered(None)
-                return value
-            failures += 1
-            if expected is not None and failure.consequence in expected:
-                self._answered(None)
-                return expected[failure.consequence]
-            if isinstance(failure.error, UploadLostError):
-                raise failure.error
-            with self._lock:
-                self._traffic.failures += 1
-            pause = self._pause_after(failure.consequence, failures)
-            self._answered(Trouble(failure.error.reason, str(failure.error)))
-            if pause is None or not self._patience.pause(pause):
-                raise failure.error
-
-    def _unless_about_encryption(self, failure: Failure, operation: str) -> Failure:
-        """Servers without encryption refuse its headers in words of their own."""
-        asked = self._encryption and operation in ("PutObject", "CreateMultipartUpload")
-        if not asked or failure.consequence not in (Consequence.FAILED, Consequence.UNSUPPORTED):
-            return failure
-        text = f"{failure.error}; the storage asks for serverSideEncryption {self._encryption['ServerSideEncryption']}"
-        return Failure(Consequence.REFUSED, StorageRefusedError(text))
-
-    def _pause_after(self, what: Consequence, failures: int) -> float | None:
-        """Seconds until the next attempt; None = this answer is final."""
-        if what in (Consequence.RETRY, Consequence.DAMAGED):
-            return full_jitter(failures)
-        # NB: a refused HEAD has no body, so it does not say that it is about the clock.
-        if what in (Consequence.SKEWED, Consequence.CREDENTIALS) and self._follow_clock():
-            return 0.0
-        if what in (Consequence.CREDENTIALS, Consequence.EXPIRED, Consequence.UNTRUSTED) and self._secret_changed():
-            return 0.0
-        if what in (Consequence.SKEWED, Consequence.UNTRUSTED):
-            return full_jitter(failures)
-        if what is Consequence.EXPIRED:
-            return full_jitter(failures) + 1
-        return self._patience.refused_pause_seconds
-
-    def _follow_clock(self) -> bool:
-        """Sign by the storage's clock from now on, if what was refused was signed for another time. Somebody set one of the two."""
-        with self._lock:
-            if self._skew is None or abs(self._skew - self._ahead) < FAR_SECONDS:
-                return False
-            self._ahead = self._skew
-        log.warning("signing by the storage's clock", extra={"fields": {"ahead_s": round(self._ahead)}})
-        return True
-
-    def _connect(self) -> Connection:
-        with self._lock:
-            if self._connection is None:
-                self._secret = self._read_secret()
-                connection = connect(
-                    self._destination, self._secret.credentials, self._source.ca_file, lambda: self._ahead
-                )
-                for client in (connection.client, connection.patient):
-                    client.meta.events.register("before-send.s3", self._note_sent)
-                    client.meta.events.register("after-call.s3", self._note_time)
-                self._connection, self._place, self._is_aws = connection, connection.place, connection.is_aws
-            return self._connection
-
-    def _secret_changed(self) -> bool:
-        """Read credentials and authority again; a new client serves the next call when they differ."""
-        try:
-            fresh = self._read_secret()
-        except StorageRefusedError:  # in the middle of a rotation: the old ones are as good as any
-            return False
-        with self._lock:
-            if fresh == self._secret:
-                return False
-            self._connection = None
-        log.info("storage credentials read again")
-        return True
-
-    def _read_secret(self) -> _Secret:
-        return _Secret(self._source.read(), read_authority(self._source))
-
-    def _answered(self, trouble: Trouble | None) -> None:
-        before, self._trouble = self._trouble, trouble
-        if trouble is not None and (before is None or before != trouble):
-            log.warning("storage call failed", extra={"fields": {"reason": trouble.reason, "detail": trouble.message}})
-        elif trouble is None and before is not None:
-            log.info("storage answers again")
-
-    def _note_time(self, parsed: Mapping[str, Any], **_: object) -> None:
-        date = parsed.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
-        try:
-            told = email.utils.parsedate_to_datetime(date).timestamp()
-        except (TypeError, ValueError):
-            return
-        self._skew = told - time.time()
-        sent, self._asked.ns = getattr(self._asked, "ns", None), None
-        if sent is not None:
-            found = answered(told, sent, time.monotonic_ns())
-            with self._lock:
-                self._clock = found if self._clock is None else self._clock.narrowed(found)
-
-    def _note_sent(self, **_: object) -> None:
-        self._asked.ns = time.monotonic_ns()
-
-
-def _body(data: bytes | bytearray) -> bytes:
-    """boto3 takes both; its type stubs know one. A copy would hold each part twice."""
-    return cast("bytes", data)
-
-
-def _encryption(destination: S3Destination) -> dict[str, Any]:
-    """Headers of every object and upload that is begun."""
-    wanted = destination.server_side_encryption
-    if wanted is None:
-        return {}
-    key = {"SSEKMSKeyId": wanted.kms_key_id} if wanted.kms_key_id and wanted.mode is EncryptionMode.KMS else {}
-    return {"ServerSideEncryption": wanted.mode.value, **key}
-
-
-def _read(answer: Mapping[str, Any], limit: int) -> bytes:
-    """At most `limit` bytes of a body.
-
-    Raises:
-        ConnectionError: it ended early. The library says so of a body that is read as a whole only.
-    """
-    with closing(answer["Body"]) as body:  # NB: its own context is the raw stream, whose errors are not botocore's
-        data: bytes = body.read(limit)
-    if len(data) < min(limit, answer["ContentLength"]):
-        raise ConnectionError("a body ended early")
-    return data
-
-
-def _etag(answer: Mapping[str, Any]) -> str:
-    return str(answer.get("ETag", "")).strip('"')
-
-
-def _version(answer: Mapping[str, Any]) -> str:
-    """Version of an object; "null" is that of a bucket which keeps none."""
-    version = str(answer.get("VersionId") or "")
-    return "" if version == "null" else version
-
-
-def _md5_header(body: bytes | bytearray | Streamed) -> dict[str, Any]:
-    return _md5_field(body.md5 if isinstance(body, Streamed) else hashlib.md5(body, usedforsecurity=False).digest())
-
-
-def _crc32_header(body: bytes | bytearray | Streamed) -> dict[str, Any]:
-    return _crc32_field(body.crc32 if isinstance(body, Streamed) else zlib.crc32(body))
-
-
-def _md5_field(md5: bytes) -> dict[str, Any]:
-    return {"ContentMD5": _base64(md5)}
-
-
-def _crc32_field(crc32: int) -> dict[str, Any]:
-    return {"ChecksumCRC32": _base64(crc32.to_bytes(4, "big"))}
-
-
-@contextlib.contextmanager
-def _opened(body: bytes | bytearray | Streamed) -> Iterator[Any]:
-    """What the client library sends."""
-    if isinstance(body, Streamed):
-        with body.open() as reader:
-            yield reader
-    else:
-        yield body
-
-
-def _size(body: bytes | bytearray | Streamed) -> int:
-    return body.size if isinstance(body, Streamed) else len(body)
-
-
-def _unix(moment: datetime | None) -> float:
-    return moment.timestamp() if moment is not None else 0.0
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode()

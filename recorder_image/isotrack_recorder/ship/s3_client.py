@@ -1,7 +1,7 @@
 """The client library: how it is set up, and what it raises. The only module that imports boto3.
 
-botocore's own retries are off (their budget drains in an outage and then fails fast); `s3` repeats calls itself. Checksums
-are those that `s3` gives: never a trailer, because servers exist that store the framing of trailers inside the object.
+botocore's own retries are off (their budget drains in an outage and then fails fast); `s3_requests` repeats calls itself.
+Checksums are those that `s3` gives: never a trailer, because servers exist that store the framing of trailers inside the object.
 
 boto3 is imported when the first client is made: it costs half a second and 50 MB, which a recording's start need not wait for.
 """
