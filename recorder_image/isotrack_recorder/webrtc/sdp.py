@@ -234,11 +234,11 @@ def _codecs(formats: tuple[str, ...], attributes: _Attributes) -> Iterator[Codec
     feedback = _by_payload_type(attributes.values("rtcp-fb"))
     maps = {int(m[1]): m for m in map(_RTPMAP.fullmatch, attributes.values("rtpmap")) if m}
     everywhere = [value[2:] for value in attributes.values("rtcp-fb") if value.startswith("* ")]
-    for text in dict.fromkeys(formats):
-        found = maps.get(int(text)) if text.isascii() and text.isdigit() and len(text) <= 3 else None
-        if found is None or int(text) > 127:
+    numbers = [int(text) for text in formats if text.isascii() and text.isdigit() and len(text) <= 3]
+    for payload_type in dict.fromkeys(numbers):  # "036" is 36, too
+        found = maps.get(payload_type)
+        if found is None or payload_type > 127:
             continue
-        payload_type = int(text)
         yield Codec(
             payload_type=payload_type,
             name=found[2].lower(),

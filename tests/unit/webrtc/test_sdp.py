@@ -44,6 +44,14 @@ def test_an_unpublished_track_leaves_its_m_line_silent() -> None:
     assert silent.ssrcs == ()
 
 
+def test_a_payload_type_that_is_written_in_two_ways_is_one_codec() -> None:
+    text = build_offer(
+        [OfferedTrack("0", MediaKind.VIDEO, "TR_cam", ssrc=1002)], ["a=ice-ufrag:abcd", "a=ice-pwd:" + "p" * 22]
+    )
+    codecs = parse_offer(text).sections[0].codecs
+    assert parse_offer(text.replace(" 96 ", " 96 96 096 ", 1)).sections[0].codecs == codecs
+
+
 def test_session_level_values_hold_for_all_m_lines() -> None:
     fingerprint = "a=fingerprint:SHA-256 " + ":".join(["ab"] * 32)
     text = offer().replace("t=0 0", f"t=0 0\r\n{fingerprint}\r\na=setup:passive\r\na=ice-lite")
