@@ -72,8 +72,8 @@ def completed(shown: dict[str, Any]) -> dict[str, Any]:
     if shown.keys() == {"spec"}:
         recording = objects["Recording"]
         return {**recording, "spec": {**recording["spec"], **shown["spec"]}}
-    assert shown.keys() == {"credentials"}, "say here what this is an excerpt of"
-    objects["RecordingClass"]["spec"]["storages"][0]["s3"]["credentials"] = shown["credentials"]
+    assert shown.keys() in ({"credentials"}, {"s3"}), "say here what this is an excerpt of"
+    objects["RecordingClass"]["spec"]["storages"][0]["s3"] |= shown.get("s3", shown)
     return objects["RecordingClass"]
 
 
