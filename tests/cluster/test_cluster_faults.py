@@ -153,7 +153,9 @@ def test_an_api_server_that_is_away_for_a_minute_costs_nothing(tenant: Tenant, s
         stack.again("kube-apiserver")
         people.play(15)  # controllers look at the node again before its kubelet has said that it is well
         # So they may have taken it for lost: then a successor was begun, whose pod starts once the node is well.
-        tenant.wait("alone", lambda one: one_attempt(one) or second_attempt_captures(one), "whoever was begun is at work")
+        tenant.wait(
+            "alone", lambda one: one_attempt(one) or second_attempt_captures(one), "whoever was begun is at work"
+        )
         people.play(3)
         finished, recorded = finish(tenant, "alone", people)
     costs.note(
