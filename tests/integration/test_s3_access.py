@@ -47,7 +47,7 @@ def test_an_authority_of_ones_own_is_trusted_and_may_change(tmp_path: Path, secr
     now = datetime.datetime.now(datetime.UTC)
     first, second = (signed(tmp_path / name, Authority(now)) for name in ("first", "second"))
     with s3_server(tmp_path / "server", keys=KEYS, tls=first) as server:
-        with pytest.raises(StorageError, match=r"certificate at .* is not trusted: add its authority as ca\.crt"):
+        with pytest.raises(StorageError, match=r"certificate at .* is not trusted: name its authority as .* ca\.crt"):
             a_store(server, secret, seconds=0.5).head("a")
         (secret / "ca.crt").write_text(first.authority.read_text())
         store = a_store(server, secret)
