@@ -67,6 +67,7 @@ Each of these was mended together with a test that had failed before. The two of
 | a pod that was lost within a checkpoint's time of its beginning was told nowhere, and left a checkpoint behind | `pod-lost#4` |
 | a signal that came as an agent ended replaced its exit code | `handed-over#1` |
 | an agent that died while it probed the storage left a multipart upload behind | `failpoint`, `agent:before:1:s3 ListMultipartUploads attempts/N/probe-ID` |
+| a pod that was lost while it probed the storage left an object behind, which nobody else knew of | `pod-lost/ceph#1` |
 | an operator that died as it began an attempt left the Recording without its finalizer, and a pod that had started by then without a report (by reading) | `operator-recorded`, `operator:after:1:api POST secrets` |
 | a Recording that was stopped before its pod ran ended as `PodLost` where the operator died as it took the Job back (by reading) | `operator-stopped-early`, `operator:after:1:api DELETE jobs` |
 | a wall clock that was set by hours kept the agent from the storage, and a recorder that began anew after that was placed hours away | `clock-set` |
