@@ -40,9 +40,9 @@ lock: $(UV) ## Resolve pyproject.toml again into requirements/*.lock (hashes, no
 demo: $(STAMP) ## Watch a real Kubernetes record a real LiveKit call of two people (KUBECONFIG=… uses your cluster)
 	@$(DEV) demo $(ARGS)
 
-# Real calls beside each other on a machine that others share: a processor withheld for a second fails a test. It is judged once more, three in
+# Real calls beside each other on a machine that others share: a processor withheld for a second fails a test. It is judged once more, five in
 # a run at most, and the first failure is printed as well: see CONTRIBUTING.
-AGAIN := --reruns 1 --max-suite-reruns 3 --rerun-show-tracebacks
+AGAIN := --reruns 1 --max-suite-reruns 5 --rerun-show-tracebacks
 
 test: $(STAMP) ## Everything CI runs: lint, unit, integration, fault and cluster tests on real parts
 	@$(MAKE) --no-print-directory lint
