@@ -120,34 +120,14 @@ def _memory() -> dict[str, Any]:
 
 async def isotrack(arguments: argparse.Namespace) -> dict[str, Any]:
     """The real media session, track captures and spool, flushed every half second as in a capture."""
-    from isotrack_api.base import MediaKind, TrackSource
-    from isotrack_recorder.clock import SystemClock
+    from bench.keeping import Keeps
     from isotrack_recorder.spool.writer import SpoolWriter
-    from isotrack_recorder.track_capture import TrackCapture
     from isotrack_recorder.webrtc.session import MediaSession, MediaSettings
 
-    spool, clock = SpoolWriter(arguments.output / "spool"), SystemClock()
-
-    class Listener:
-        def open_track(self, track_id: str, kind: MediaKind) -> TrackCapture:
-            return TrackCapture(
-                spool,
-                clock,
-                track_id=track_id,
-                peer_id=track_id,
-                user_id=track_id,
-                source=TrackSource.CAMERA if kind is MediaKind.VIDEO else TrackSource.MICROPHONE,
-                kind=kind,
-                name="",
-                on_codec=lambda: None,
-            )
-
-        def track_unsupported(self, track_id: str, kind: MediaKind, offered: str) -> None:
-            raise AssertionError(track_id)
-
+    spool = SpoolWriter(arguments.output / "spool")
     wire = await Wire.connect(arguments.socket)
     settings = MediaSettings(addresses=("127.0.0.1",), max_pause_seconds=arguments.pause)
-    session = MediaSession(Listener(), settings)
+    session = MediaSession(Keeps(spool), settings)
     await wire.answer(await session.handle_offer(wire.offer, {}))
     await session.connected.wait()
 

@@ -26,13 +26,11 @@ from typing import Final
 
 from pylibsrtp import Policy, Session
 
+from bench.keeping import Keeps
 from bench.load import KINDS, Kind, Source, requests, tracks
 from bench.media import Media, prepare
-from isotrack_api.base import MediaKind, TrackSource
-from isotrack_recorder.clock import SystemClock
 from isotrack_recorder.rtp.plane import Plane
 from isotrack_recorder.spool.writer import SpoolWriter
-from isotrack_recorder.track_capture import TrackCapture
 from isotrack_recorder.webrtc.answer import plan_answer
 from isotrack_recorder.webrtc.batch import enlarge_receive_buffer
 from isotrack_recorder.webrtc.drain import Drain
@@ -59,32 +57,6 @@ def srtp(direction: int) -> Session:
     policy.allow_repeat_tx = True
     policy.window_size = 1024
     return Session(policy)
-
-
-class Keeps:
-    """A MediaListener that keeps everything in a spool."""
-
-    def __init__(self, spool: SpoolWriter) -> None:
-        self._spool = spool
-        self._clock = SystemClock()
-
-    def open_track(self, track_id: str, kind: MediaKind) -> TrackCapture:
-        """See MediaListener."""
-        return TrackCapture(
-            self._spool,
-            self._clock,
-            track_id=track_id,
-            peer_id=track_id,
-            user_id=track_id,
-            source=TrackSource.CAMERA if kind is MediaKind.VIDEO else TrackSource.MICROPHONE,
-            kind=kind,
-            name="",
-            on_codec=lambda: None,
-        )
-
-    def track_unsupported(self, track_id: str, kind: MediaKind, offered: str) -> None:
-        """See MediaListener."""
-        raise AssertionError(track_id)
 
 
 @dataclass
