@@ -52,8 +52,6 @@ COURSES = {
         for seconds in BLACKOUTS
     },
 }
-CALLS = (("loss",), ("unrepaired",), tuple(name for name in COURSES if name.startswith("blackout-")))
-"""Courses of one call each. Recorders whose publisher is asked for key frames by others share none."""
 
 
 @dataclass(slots=True)
@@ -76,31 +74,32 @@ class Recording:
             self.command.interrupt()
 
 
-@pytest.fixture(scope="module")
-def recordings(
-    ffmpeg: None, livekit: LiveKitInfo, s3: S3Info, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Recording]:
-    """All courses, one call after the other: as much at a time as a small machine plays without being late."""
-    folder, found = tmp_path_factory.mktemp("bad-networks"), dict[str, Recording]()
-    for names in CALLS:
-        call = a_call(names[0], folder / names[0], livekit, s3)
+@pytest.fixture
+def recorded(ffmpeg: None, livekit: LiveKitInfo, s3: S3Info, tmp_path: FilePath) -> Callable[..., list[Recording]]:
+    """Record Alice on paths of these courses, side by side in one call."""
+
+    def record(*names: str) -> list[Recording]:
+        call = a_call(names[0], tmp_path, livekit, s3)
+        found: list[Recording] = []
         with ExitStack() as stack:
             people = stack.enter_context(call.people([ALICE]))
             people.join("alice")
             for name in names:
-                course, own = COURSES[name], replace(call, folder=folder / f"recorder-{name}")
+                course, own = COURSES[name], replace(call, folder=tmp_path / f"recorder-{name}")
                 path = stack.enter_context(path_to(livekit.url, course.conditions, declined=course.declined))
                 command = stack.enter_context(own.record("--url", path.url))
-                # One after the other: a start takes a processor's second.
+                # One after the other: a start takes a processor's second
                 command.recording("alice", "microphone", "camera")
-                found[name] = Recording(own, people, path, command)
+                found.append(Recording(own, people, path, command))
             for second in range(1, max(COURSES[name].lasts for name in names) + 1):
                 people.play(1)
-                for name in names:
-                    found[name].follow(COURSES[name], second)
-            for name in names:
-                found[name].ended = found[name].command.ended()
-    return found
+                for name, recording in zip(names, found, strict=True):
+                    recording.follow(COURSES[name], second)
+            for recording in found:
+                recording.ended = recording.command.ended()
+        return found
+
+    return record
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,10 +207,11 @@ def _within(inner: list[tuple[float, float]], outer: list[tuple[float, float]]) 
     return all(any(start <= a and b <= end for start, end in wide) for a, b in inner)
 
 
-def test_loss_and_jitter_are_repaired_by_retransmission(recordings: dict[str, Recording]) -> None:
-    """5 % of all datagrams are lost each way, and many overtake each other."""
-    assert recordings["loss"].path.dropped > 100
-    result = Result.of(recordings["loss"])
+def test_loss_and_jitter_are_repaired_by_retransmission(recorded: Callable[..., list[Recording]]) -> None:
+    """5 % of all datagrams are lost each way, and many overtake each other. See tests/unit/rtp/test_lossy_path.py for ten minutes of it."""
+    (recording,) = recorded("loss")
+    assert recording.path.dropped > 100
+    result = Result.of(recording)
     pictures = result.pictures()
     sent = sum(pictures[0][1] <= serial <= pictures[-1][1] for serial in result.sent.frames)
     assert sent > 1000
@@ -223,9 +223,10 @@ def test_loss_and_jitter_are_repaired_by_retransmission(recordings: dict[str, Re
     assert sound.packets_lost <= 4 + sound.packets // 1000
 
 
-def test_what_nobody_repairs_is_declared_and_a_key_frame_follows(recordings: dict[str, Recording]) -> None:
-    """Bursts of loss on a path whose SFU repeats nothing."""
-    result = Result.of(recordings["unrepaired"])
+def test_what_nobody_repairs_is_declared_and_a_key_frame_follows(recorded: Callable[..., list[Recording]]) -> None:
+    """Bursts of loss on a path whose SFU repeats nothing. Alone: requests of others would bring key frames, too."""
+    (recording,) = recorded("unrepaired")
+    result = Result.of(recording)
     missing = result.missing()
     assert len(missing) > 5
     assert result.misdeclared() == []
@@ -238,18 +239,19 @@ def test_what_nobody_repairs_is_declared_and_a_key_frame_follows(recordings: dic
     assert sorted(waits)[len(waits) // 2] < 1
 
 
-@pytest.mark.parametrize("seconds", BLACKOUTS)
-def test_a_blackout_leaves_at_most_a_declared_gap(recordings: dict[str, Recording], seconds: int) -> None:
+def test_a_blackout_leaves_at_most_a_declared_gap(recorded: Callable[..., list[Recording]]) -> None:
     """Short ones are repaired from what the SFU remembers; longer ones need a new connection, and no new files."""
-    result = Result.of(recordings[f"blackout-{seconds}"])
-    assert result.misdeclared() == []
-    assert result.misjudged() == ([], [])
-    assert sum(end - begin for begin, end in result.missing()) < seconds + 4
-    assert result.displacement() < 0.1
-    sound = result.tracks[MediaKind.AUDIO].gaps
-    assert sum(gap.duration_ms for gap in sound) < (seconds + 4) * 1000
-    assert {gap.reason for gap in sound} <= {GapReason.LOST, GapReason.DISCONNECTED}
-    assert result.manifest.lost_ms > 0
+    recordings = recorded(*(f"blackout-{seconds}" for seconds in BLACKOUTS))
+    for seconds, recording in zip(BLACKOUTS, recordings, strict=True):
+        result = Result.of(recording)
+        assert result.misdeclared() == [], seconds
+        assert result.misjudged() == ([], []), seconds
+        assert sum(end - begin for begin, end in result.missing()) < seconds + 4
+        assert result.displacement() < 0.1, seconds
+        sound = result.tracks[MediaKind.AUDIO].gaps
+        assert sum(gap.duration_ms for gap in sound) < (seconds + 4) * 1000
+        assert {gap.reason for gap in sound} <= {GapReason.LOST, GapReason.DISCONNECTED}
+        assert result.manifest.lost_ms > 0, seconds
 
 
 def test_a_restarted_sfu_is_followed(call: Call) -> None:

@@ -121,7 +121,10 @@ class Path:
     async def _relay_signals(self, request: web.Request, url: str, headers: dict[str, str]) -> web.StreamResponse:
         async with self._http.ws_connect(url, headers=headers, max_msg_size=0) as far:
             near = web.WebSocketResponse(max_msg_size=0)
-            await near.prepare(request)
+            try:
+                await near.prepare(request)
+            except ConnectionResetError:  # a recorder that waited long enough
+                raise asyncio.CancelledError from None
             leg = _Leg(self)
             self._legs.append(leg)
             self._fars.append(far)

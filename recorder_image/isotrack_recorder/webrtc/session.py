@@ -65,7 +65,7 @@ class MediaSettings:
     audio_hold_seconds allows."""
     audio_hold_seconds: float = 0.5
     """How long audio waits for a missing packet. Nobody listens live: waiting costs nothing but memory, and what a killed process
-    loses. At least four round trips where they are known, at most 1 s."""
+    loses. At least seven round trips where they are known, at most 1 s."""
     video_hold_seconds: float = 0.5
     """The same for video."""
     ask_for_sound: bool = True

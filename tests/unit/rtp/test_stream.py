@@ -127,7 +127,7 @@ def test_retransmissions_fill_every_hole(start: int, lost: set[int]) -> None:
     assert bench.stream.asks(500 * MS) == []
 
 
-def test_requests_are_repeated_after_a_round_trip_and_end() -> None:
+def test_requests_are_repeated_within_a_round_trip_and_end() -> None:
     bench = Bench()
     bench.push(0, 2)
     asked_at = [at for at in range(1000) if bench.stream.asks(at * MS)]
@@ -138,10 +138,16 @@ def test_requests_are_repeated_after_a_round_trip_and_end() -> None:
     bench.stream.rtt_ns = 70 * MS
     bench.push(4, at=1000 * MS)
     asked_at = [at for at in range(1000, 2000) if bench.stream.asks(at * MS)]
-    assert asked_at == [1005, 1075, 1145, 1215], "held for four round trips: a fifth answer would come too late"
-    bench.stream.rtt_ns = 5 * MS
+    assert asked_at == [1005, 1047, 1094, 1145, 1201, 1263, 1331, 1406], (
+        "held for seven round trips: a ninth answer would come too late"
+    )
+    bench.stream.rtt_ns = 2 * MS
     bench.push(6, at=3000 * MS)
-    assert len([at for at in range(3000, 4000) if bench.stream.asks(at * MS)]) == 10 == MAX_TRIES
+    asked_at = [at for at in range(3000, 4000) if bench.stream.asks(at * MS)]
+    assert asked_at[-1] < 3200
+    bench.stream.hold_ns = 500 * MS
+    bench.push(8, at=5000 * MS)
+    assert len([at for at in range(5000, 6000) if bench.stream.asks(at * MS)]) == 10 == MAX_TRIES
 
 
 def gone(bench: Bench, *steps: int) -> list[tuple[int, int]]:
@@ -267,13 +273,13 @@ def test_the_wait_for_a_packet_begins_with_the_first_request() -> None:
     assert bench.order.losses == [1]
 
 
-def test_a_long_path_holds_four_round_trips_but_never_more_than_a_second() -> None:
+def test_a_long_path_holds_seven_round_trips_but_never_more_than_a_second() -> None:
     bench = Bench()
     bench.push(0, 2)
-    bench.stream.rtt_ns = 150 * MS
-    bench.stream.expire(599 * MS)
+    bench.stream.rtt_ns = 100 * MS
+    bench.stream.expire(699 * MS)
     assert bench.order.losses == []
-    bench.stream.expire(600 * MS)
+    bench.stream.expire(700 * MS)
     assert bench.order.losses == [1]
     bench.stream.rtt_ns = 10_000 * MS
     bench.push(4, at=1000 * MS)
