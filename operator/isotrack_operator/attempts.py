@@ -203,6 +203,13 @@ def was_armed(attempt: AttemptView) -> bool:
     return found is not None and found.epoch_ms is not None
 
 
+def never_ran(attempt: AttemptView) -> bool:
+    """It ended before its agent said anything: its Job was taken back, or never came to be."""
+    end, report = ending(attempt), attempt.report
+    gone = attempt.pod is None and attempt.job is None and end is not None and end.result is AttemptResult.LOST
+    return gone and (report is None or report.status.phase is None)
+
+
 def captured(attempt: AttemptView) -> bool:
     """It received media."""
     status = attempt.report.status if attempt.report else None

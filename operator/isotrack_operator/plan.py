@@ -34,12 +34,12 @@ MAX_FRUITLESS = 5
 """Attempts in a row without media or a settled stay in the call before we give up."""
 RETRY_SECONDS = 2.0
 MAX_RETRY_SECONDS = 60.0
+TAKEN_BACK_SECONDS = 5.0
+"""Until we look again whether a pod that is taken back is gone; usually its end is seen before."""
 TOKEN_FRESH = timedelta(minutes=8)
 """A pod that has not started by then gets a successor with a new join token (tokens are valid for ten minutes)."""
 STOP_PATIENCE = timedelta(minutes=70)
 """From the stop request until a silent attempt is terminated. Agents try to upload for an hour."""
-STOP_PATIENCE_PENDING = timedelta(minutes=5)
-"""The same for a successor whose pod does not start."""
 NODE_PATIENCE = timedelta(minutes=2)
 """How long a stop waits for an attempt whose node does not answer or whose pod should be gone."""
 UNHEARD = timedelta(seconds=10)
@@ -154,7 +154,7 @@ def pod_does_not_start_in_time(view: View, now: datetime) -> Plan | None:
 def join_token_went_stale(view: View, now: datetime) -> Plan | None:
     """The pod waited so long (no node, no image) that its token would be refused: the next attempt gets a new one."""
     latest = view.latest
-    if latest is None or judge.stage(latest) is not Stage.PENDING or view.is_deleting:
+    if latest is None or judge.stage(latest) is not Stage.PENDING or view.stop_requested:
         return None
     since = _started(latest)
     if since is None or now - since < TOKEN_FRESH:
@@ -170,13 +170,18 @@ def join_token_went_stale(view: View, now: datetime) -> Plan | None:
 
 
 def stopped_before_its_pod_ran(view: View, now: datetime) -> Plan | None:
-    """Nothing was captured by anybody, so there is nothing to finish."""
+    """It would join the call only to leave it, so it is taken back. Where nobody else captured anything, there is nothing to finish."""
     latest = view.latest
     if latest is None or not view.stop_requested or judge.stage(latest) is not Stage.PENDING:
         return None
-    if _was_ever_armed(view):
-        return None
-    return replace(_stopped_too_early(view), delete_jobs=(latest.name,))
+    if not _was_ever_armed(view):
+        return replace(_stopped_too_early(view), delete_jobs=(latest.name,))
+    return Plan(
+        reason=Reason.STOPPING,
+        message=_stopping_message(view),
+        delete_jobs=(latest.name,),
+        again_after=TAKEN_BACK_SECONDS,
+    )
 
 
 def agent_is_killed_again_and_again(view: View, now: datetime) -> Plan | None:
@@ -197,16 +202,15 @@ def agent_is_killed_again_and_again(view: View, now: datetime) -> Plan | None:
 def stop_takes_too_long(view: View, now: datetime) -> Plan | None:
     """Told to stop long ago, and its agent is silent: SIGTERM, and what it then leaves counts."""
     latest, request = view.latest, view.recording.status.stop_request
-    if latest is None or request is None or judge.stage(latest) not in (Stage.PENDING, Stage.RUNNING):
+    if latest is None or latest.pod is None or request is None or judge.stage(latest) is not Stage.RUNNING:
         return None
     since, heard = parse_time(request.time), _last_heard(latest)
-    if since is None or now - since < _stop_patience(latest) or (heard is not None and now - heard < SILENCE):
+    if since is None or now - since < STOP_PATIENCE or (heard is not None and now - heard < SILENCE):
         return None
     return Plan(
         reason=Reason.DEADLINE_EXCEEDED,
         message="the attempt did not end after the stop and its agent is silent; terminating its pod",
-        delete_pods=(latest.pod.name,) if latest.pod else (),
-        delete_jobs=() if latest.pod else (latest.name,),
+        delete_pods=(latest.pod.name,),
         again_after=30.0,
     )
 
@@ -295,6 +299,7 @@ CHECKS: tuple[Check, ...] = (*LIFE, *GATE)
 
 def plan(view: View, now: datetime) -> Plan:
     """Decide the next writes. The first check that has something to say wins."""
+    view = _without_what_was_taken_back(view)
     findings = (check(view, now) for check in CHECKS)
     return next(found for found in findings if found)
 
@@ -318,6 +323,14 @@ def diagnosis(view: View, attempt: AttemptView, now: datetime) -> Diagnosis | No
 # -- shorthand ----------------------------------------------------------------------------------------------------------------
 
 
+def _without_what_was_taken_back(view: View) -> View:
+    """Of a stopped recording, without successors that never ran: how it ends is for those before them to say."""
+    kept = list(view.attempts)
+    while view.stop_requested and len(kept) > 1 and judge.never_ran(kept[-1]):
+        kept.pop()
+    return view if len(kept) == len(view.attempts) else replace(view, attempts=tuple(kept))
+
+
 def _end_of_latest(view: View) -> Ending | None:
     return judge.ending(view.latest) if view.latest else None
 
@@ -326,10 +339,6 @@ def _lost_media(attempt: AttemptView) -> bool:
     end = judge.ending(attempt)
     lossy = (AttemptResult.LOST, AttemptResult.FAILED)
     return judge.captured(attempt) and (end is None or end.result in lossy)
-
-
-def _stop_patience(attempt: AttemptView) -> timedelta:
-    return STOP_PATIENCE_PENDING if judge.stage(attempt) is Stage.PENDING else STOP_PATIENCE
 
 
 def _numbers(attempts: Sequence[AttemptView]) -> str:
@@ -387,7 +396,7 @@ def _deadline(view: View, latest: AttemptView, now: datetime) -> float | None:
             moments.append(since + timedelta(seconds=start_timeout(view)))
     request = view.recording.status.stop_request
     if request is not None and (asked := parse_time(request.time)) is not None:
-        moments.append(asked + _stop_patience(latest))
+        moments.append(asked + STOP_PATIENCE)
         moments.append(now + SILENCE)
     if (agent_back_by := judge.agent_due(latest)) is not None:
         moments.append(agent_back_by)

@@ -7,11 +7,13 @@ went on. The slow faults (node, API server) are in `test_cluster_faults.py`.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from isotrack_api.manifest import GapReason, StopReason
-from support.cluster import KubectlError, Object, Tenant, is_true
+from support.cluster import GROUP, KubectlError, Object, Tenant, is_true
 from support.fault_cost import Cost, Costs, cost_of, last_sent, missing, sent_by, serials_of
 from support.ledger import Ledger
 from support.people import People, Person, Picture
@@ -86,6 +88,42 @@ def test_an_evicted_pod_gets_a_successor_and_one_file_covers_both(tenant: Tenant
     assert max((gap.duration_ms for gap in between), default=0) < GAP_SECONDS * 1000, (
         "the call goes on; so must its recording"
     )
+
+
+def test_a_successor_that_is_still_on_its_way_is_taken_back_at_a_stop(tenant: Tenant) -> None:
+    """It would join the call only to leave it. Who was evicted captures on meanwhile, hears of the stop and finishes everything."""
+    with tenant.people("full", ALICE) as people:
+        people.join("alice")
+        tenant.record("full")
+        recording = tenant.wait_capturing("full")
+        people.play(4)
+        with full_nodes(tenant):
+            evict(tenant, the_pod(tenant, recording))
+            tenant.wait("full", lambda one: len(one["status"].get("attempts", [])) == 2, "a successor is begun")
+            until(lambda: [pod for pod in tenant.pods(recording) if attempt_of(pod) == "2"], "it has a pod")
+            finished, recorded = finish(tenant, "full", people)
+    status = finished["status"]
+    assert status["phase"] == "Uploaded", status
+    assert [attempt["result"] for attempt in status["attempts"]] == ["Finished", "Lost"]
+    assert [attempt.n for attempt in recorded.manifest.attempts] == [1]
+    assert recorded.manifest.stop_reason is StopReason.REQUESTED
+    assert missing(serials_of(recorded), sent_by(Ledger.load(people.ledger))) == []
+
+
+@contextmanager
+def full_nodes(tenant: Tenant) -> Iterator[None]:
+    """Meanwhile no new pod finds a place."""
+    nodes = tenant.cluster.kubectl("get", "nodes", "-o", "name").stdout.split()
+    try:
+        tenant.cluster.kubectl("cordon", *nodes)
+        yield
+    finally:
+        tenant.cluster.kubectl("uncordon", *nodes)
+
+
+def attempt_of(pod: Object) -> str:
+    """Number of the attempt that a pod is."""
+    return str(pod["metadata"]["labels"][f"{GROUP}/attempt"])
 
 
 def evict(tenant: Tenant, pod: Object) -> None:

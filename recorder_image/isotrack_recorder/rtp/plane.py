@@ -35,9 +35,10 @@ from isotrack_recorder.rtp.track import Track
 log = logging.getLogger(__name__)
 
 MAX_TRACKS: Final = 2000
-REPAIR_WAIT_NS: Final = 20_000_000
-"""While packets are missing: requests and repeats of them wait no longer than this."""
-ALERT_WAIT_NS: Final = 40_000_000
+REPAIR_WAIT_NS: Final = 40_000_000
+"""While packets are missing: requests and repeats of them wait no longer than this. Half of it
+would bring back one picture of ten thousand more where a round trip takes 350 ms, and none on shorter paths; nobody watches."""
+ALERT_WAIT_NS: Final = 45_000_000
 """On a path that lost something lately, and where transport-wide feedback is due every 50 ms."""
 ALERT_NS: Final = 10_000_000_000
 CALM_WAIT_NS: Final = 100_000_000

@@ -367,6 +367,47 @@ def test_stop_while_the_pod_is_on_its_way_takes_it_back() -> None:
     assert found.delete_jobs == (job_name(),)
 
 
+@pytest.mark.parametrize("recording", [a_recording(desiredState="Stopped"), a_recording().deleted()])
+@pytest.mark.parametrize("created_ago", [1, 5000])
+@pytest.mark.parametrize("pods", [[], [a_pod(2)], [a_pod(2).unschedulable()]], ids=["none", "scheduled", "no-room"])
+@pytest.mark.parametrize("first", [a_pod(1).running().disrupted(), a_pod(1).ended(75)], ids=["alive", "drained"])
+def test_stop_while_a_successor_is_on_its_way_takes_it_back(
+    recording: Any, created_ago: int, pods: list[Any], first: Any
+) -> None:
+    jobs = [a_job(1), a_job(2, created_ago=created_ago)]
+    found = decide(a_view(recording, jobs=jobs, pods=[first, *pods], reports=[capturing(1)]))
+    assert (found.delete_jobs, found.start, found.verdict) == ((job_name(2),), None, None)
+    assert found.reason == "Stopping"
+
+
+TAKEN_BACK = a_recording(desiredState="Stopped").status(
+    attempts=[{"n": n, "job": job_name(n), "startedAt": ago(5)} for n in (1, 2)]
+)
+
+
+@pytest.mark.parametrize(
+    ("first", "reason", "verdict"),
+    [
+        pytest.param(a_pod(1).running(), "Stopping", None, id="captures"),
+        pytest.param(a_pod(1).running().disrupted(), "Stopping", None, id="drains"),
+        pytest.param(a_pod(1).ended(75), "Recovering", None, id="drained"),
+        pytest.param(a_pod(1).ended(0), "Uploaded", True, id="finished"),
+    ],
+)
+def test_where_a_successor_was_taken_back_those_before_it_say_how_it_ends(
+    first: Any, reason: str, verdict: bool | None
+) -> None:
+    found = decide(a_view(TAKEN_BACK, jobs=[a_job(1)], pods=[first], reports=[capturing(1)]))
+    assert (found.reason, found.start, found.delete_jobs) == (reason, None, ())
+    assert (found.verdict.succeeded if found.verdict else None) is verdict
+
+
+def test_a_successor_that_said_something_before_its_job_was_deleted_counts() -> None:
+    """It may have captured."""
+    found = decide(a_view(TAKEN_BACK, jobs=[a_job(1)], pods=[a_pod(1).ended(0)], reports=[capturing(1), capturing(2)]))
+    assert (found.reason, found.verdict) == ("Recovering", None)
+
+
 @pytest.mark.parametrize(
     ("recording", "reason"),
     [(a_recording(desiredState="Stopped"), "Requested"), (a_recording().deleted(), "Deleted")],

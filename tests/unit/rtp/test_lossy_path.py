@@ -147,8 +147,8 @@ class Simulation:
     ("loss", "delay_ms", "jitter_ms", "broken"),
     [
         pytest.param(0.05, 1, 100, 2 / 10_000, id="jitter"),
-        pytest.param(0.05, 10, 10, 1 / 10_000, id="near"),
-        pytest.param(0.05, 150, 50, 4 / 10_000, id="far"),
+        pytest.param(0.05, 10, 10, 2 / 10_000, id="near"),
+        pytest.param(0.05, 150, 50, 6 / 10_000, id="far"),
         pytest.param(0.20, 20, 20, 100 / 10_000, id="heavy-loss"),
     ],
 )
