@@ -26,7 +26,7 @@ MAX_CANDIDATES: Final = 64
 
 _UNSAFE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _LINE_END = re.compile(r"\r?\n")
-_MEDIA = re.compile(r"(audio|video|application|text|message|image) (\d{1,5})(?:/\d{1,5})? (\S{1,64}) (.{1,4096})")
+_MEDIA = re.compile(r"(audio|video|application|text|message|image) (\d{1,5})(?:/\d{1,5})? (\S{1,64}) +(\S.{0,4095})")
 _TOKEN = re.compile(r"[\w!#$%&'*+.^`{|}~-]{1,64}", re.ASCII)
 _RTPMAP = re.compile(r"(\d{1,3}) ([\w!#$%&'*+.^`{|}~-]{1,64})/(\d{1,7})(?:/(\d{1,2}))?", re.ASCII)
 _BY_PAYLOAD_TYPE = re.compile(r"(\d{1,3}) (\S.{0,2047})")

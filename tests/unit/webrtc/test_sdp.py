@@ -100,6 +100,7 @@ def test_an_odd_attribute_does_not_cost_the_call(line: str) -> None:
         pytest.param("v=0\r\ns=-\r\n", "no m-line", id="no m-line"),
         pytest.param(offer() + "m=video\r\n", "cannot be read", id="cut m-line"),
         pytest.param(offer() + "m=video 70000 RTP/SAVPF 96\r\n", "cannot be read", id="port"),
+        pytest.param(offer() + "m=video 9 RTP/SAVPF  \r\na=mid:v\r\n", "cannot be read", id="formats of blanks"),
         pytest.param(offer().replace("a=mid:0", "a=mid:"), "has no mid", id="empty mid"),
         pytest.param(offer().replace("a=mid:0", "a=mid:a b"), "has no mid", id="mid that is no token"),
         pytest.param(offer() + "m=video 9 RTP/SAVPF 96\r\na=mid:0\r\n", "twice", id="repeated mid"),
