@@ -341,6 +341,7 @@ class Capture:
         while True:
             await self._clock.sleep(min(FLUSH_SECONDS, max(0.05, self._seconds_left())))
             tick += 1
+            self._source.receive()  # what lies in its socket would be lost with the process, too
             self._spool.flush_soon()
             if self._somebody_left:
                 # NB: behind the flush. The line is written with the next one, and flushes are written one after the other.

@@ -138,6 +138,7 @@ async def isotrack(arguments: argparse.Namespace) -> dict[str, Any]:
         while True:
             await asyncio.sleep(0.5)
             start = time.monotonic()
+            session.receive()
             spool.flush_soon()
             longest_flush = max(longest_flush, time.monotonic() - start)
 

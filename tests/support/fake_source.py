@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from isotrack_recorder.media import TrackCounters
 from isotrack_recorder.sources.base import Event, SourceHandler
@@ -17,6 +17,8 @@ class FakeSource:
         self.wanted: set[str] = set()
         self.totals: dict[str, TrackCounters] = {}
         self.left = False
+        self.socket: list[Callable[[], None]] = []
+        """What hands over what has come and was not read."""
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
@@ -43,6 +45,10 @@ class FakeSource:
 
     def counters(self) -> Mapping[str, TrackCounters]:
         return self.totals
+
+    def receive(self) -> None:
+        while self.socket:
+            self.socket.pop(0)()
 
     def flush(self) -> None: ...
 

@@ -35,14 +35,16 @@ from isotrack_recorder.rtp.track import Track
 log = logging.getLogger(__name__)
 
 MAX_TRACKS: Final = 2000
-REPAIR_WAIT_NS: Final = 40_000_000
-"""While packets are missing: requests and repeats of them wait no longer than this. Half of it
-would bring back one picture of ten thousand more where a round trip takes 350 ms, and none on shorter paths; nobody watches."""
-ALERT_WAIT_NS: Final = 45_000_000
-"""On a path that lost something lately, and where transport-wide feedback is due every 50 ms."""
+REPAIR_WAIT_NS: Final = 60_000_000
+"""While packets are missing: requests and repeats of them wait no longer than this. A third of it would bring back one picture of ten
+thousand more where a round trip takes 350 ms, and none on shorter paths; nobody watches."""
+FEEDBACK_WAIT_NS: Final = 45_000_000
+"""Where transport-wide feedback is due every 50 ms."""
+ALERT_WAIT_NS: Final = 100_000_000
+"""On a path that lost something lately: the next loss is asked for this late."""
 ALERT_NS: Final = 10_000_000_000
-CALM_WAIT_NS: Final = 100_000_000
-"""On a clean path: a first loss is asked for this late, about what one way across an ocean takes."""
+CALM_WAIT_NS: Final = 200_000_000
+"""On a clean path: a first loss is asked for this late, about what a far path takes anyway; SFUs remember more."""
 PLAIN, EXTENDED = 0x80, 0x90
 """First octets of usual packets: neither padding nor contributing sources, without or with an extension."""
 _read_header: Final = HEADER.unpack_from
@@ -456,8 +458,8 @@ class Plane:
         """Give up old holes and send the feedback that is due. Cheap when nothing is: call it after each batch.
 
         Returns:
-            How many nanoseconds reading may pause for all that repair and feedback need; while packets are missing
-            (`REPAIR_WAIT_NS`) it is to be called again by then even when none come.
+            How many nanoseconds reading may pause for all that repair and feedback need; while `lacks_packets` it is to be called
+            again by then even when none come.
         """
         for stream in list(self._gappy):
             try:
@@ -467,8 +469,8 @@ class Plane:
         self._feedback.run(now_ns, send, self._streams.values(), self._gappy, self._wanting, self._active)
         if self._gappy:
             self._alert_until = now_ns + ALERT_NS
-            return REPAIR_WAIT_NS
-        return ALERT_WAIT_NS if self._transport_cc or now_ns < self._alert_until else CALM_WAIT_NS
+        wait_ns = REPAIR_WAIT_NS if self._gappy else ALERT_WAIT_NS if now_ns < self._alert_until else CALM_WAIT_NS
+        return min(wait_ns, FEEDBACK_WAIT_NS) if self._transport_cc else wait_ns
 
     def refused(self) -> None:
         """Count a packet that failed authentication."""

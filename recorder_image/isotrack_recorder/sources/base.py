@@ -181,6 +181,9 @@ class MediaConnection(Protocol):
     async def settle(self, seconds: float) -> None:
         """Wait until no packet is missing, `seconds` at most: what was asked for may still come."""
 
+    def receive(self) -> None:
+        """Take what has come, now instead of after the pause between two reads."""
+
     def flush(self) -> None:
         """Give up reordering: everything held goes to the sinks."""
 
@@ -212,6 +215,9 @@ class Source(Protocol):
     def counters(self) -> Mapping[str, TrackCounters]:
         """Totals per track id since its first packet, over reconnects."""
         ...
+
+    def receive(self) -> None:
+        """Hand over what has come so far, if it lies anywhere."""
 
     def flush(self) -> None:
         """Give up waiting for late packets: frames held back go to their sinks."""

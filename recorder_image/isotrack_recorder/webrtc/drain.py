@@ -55,6 +55,11 @@ class PacketReceiver(Protocol):
     def refused(self) -> None:
         """A packet failed authentication."""
 
+    @property
+    def lacks_packets(self) -> bool:
+        """Packets are missing that may still come: `tick` is to be called again even when nothing comes."""
+        ...
+
     def tick(self, now_ns: int, send: Callable[[bytes], None]) -> int:
         """Time has passed; `send` takes RTCP. Returns how many nanoseconds reading may pause; see rtp.plane.Plane.tick."""
         ...

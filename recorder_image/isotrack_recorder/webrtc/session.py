@@ -59,10 +59,9 @@ class MediaSettings:
     max_pause_seconds: float = 0.04
     """Longest pause between two reads where the receive buffer is small. Shorter ones cost CPU, longer ones delay
     retransmission requests and feedback; arrival times are the kernel's and exact either way."""
-    calm_pause_seconds: float = 0.1
+    calm_pause_seconds: float = 0.2
     """The same where the buffer holds what comes meanwhile, on a path that loses nothing (rtp.plane bounds it on others): each wake-up
-    costs the process more than the first packets it takes. Above 0.1 the first request for a lost packet comes late for what
-    audio_hold_seconds allows."""
+    costs the process more than the first packets it takes. What a killed process loses does not grow with it: `receive` is called before each flush of the spool."""
     audio_hold_seconds: float = 0.5
     """How long audio waits for a missing packet. Nobody listens live: waiting costs nothing but memory, and what a killed process
     loses. At least seven round trips where they are known, at most 1 s."""
@@ -161,6 +160,10 @@ class MediaSession:
     def counters(self) -> Mapping[str, TrackCounters]:
         """Running totals by track id, of all tracks of this connection."""
         return self._plane.track_counters()
+
+    def receive(self) -> None:
+        """Take what has come, now instead of after the pause."""
+        self._touch()
 
     def flush(self) -> None:
         """Give up reordering: everything that is held goes to the sinks now."""

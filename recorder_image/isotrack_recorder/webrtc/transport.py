@@ -31,7 +31,6 @@ from aiortc.rtcicetransport import RTCIceParameters
 from pylibsrtp import Error as SrtpError
 
 from isotrack_recorder.errors import ParseError
-from isotrack_recorder.rtp.plane import REPAIR_WAIT_NS
 from isotrack_recorder.webrtc.answer import LocalTransport
 from isotrack_recorder.webrtc.batch import enlarge_receive_buffer, supported
 from isotrack_recorder.webrtc.drain import MIN_RTP_BYTES, Drain, PacketReceiver
@@ -268,7 +267,7 @@ class Transport:
             allowed_ns = self._receiver.tick(time.monotonic_ns(), self.send)
             if handed and not pause_ns:
                 pause_ns = self._settings.max_pause_ns
-            if pause_ns or allowed_ns <= REPAIR_WAIT_NS:
+            if pause_ns or self._receiver.lacks_packets:
                 pause_ns = min(pause_ns or allowed_ns, allowed_ns)
         except OSError as error:
             self._on_closed(f"socket failed: {os.strerror(error.errno or 0)}")

@@ -196,6 +196,16 @@ async def test_frames_reach_the_disk_within_half_a_second(tmp_path: Path) -> Non
         assert call.frames("t0001") == 3
 
 
+async def test_what_lies_in_the_socket_at_a_flush_reaches_the_disk_with_it(tmp_path: Path) -> None:
+    """The socket is read every 200 ms at best: a killed process would lose what lies there as well."""
+    async with a_call(tmp_path) as call:
+        call.source.tell(*alice(a_track()))
+        call.source.socket.append(lambda: call.media("TR_mic"))
+        await call.clock.advance(0.5)
+        call.spool.await_written()
+        assert call.frames("t0001") == 3
+
+
 async def test_only_allowed_people_are_subscribed_to(tmp_path: Path) -> None:
     async with a_call(tmp_path, user_ids=("bob",)) as call:
         call.source.tell(*alice(a_track()))

@@ -19,7 +19,7 @@ from isotrack_recorder.media import CodecInfo
 from isotrack_recorder.rtp.feedback import FeedbackSettings
 from isotrack_recorder.rtp.lines import ExtensionIds, MediaLine, PayloadFormat
 from isotrack_recorder.rtp.packet import WIDE_HEADER, Packet, build_packet, parse_packet
-from isotrack_recorder.rtp.plane import ALERT_WAIT_NS, CALM_WAIT_NS, REPAIR_WAIT_NS, Plane
+from isotrack_recorder.rtp.plane import ALERT_WAIT_NS, CALM_WAIT_NS, FEEDBACK_WAIT_NS, REPAIR_WAIT_NS, Plane
 from isotrack_recorder.rtp.router import MAX_PARKED
 from isotrack_recorder.rtp.rtcp import Dlrr, parse_compound
 from isotrack_recorder.rtp.track import Track
@@ -790,7 +790,7 @@ def test_reading_pauses_briefly_while_packets_are_missing_and_for_a_time_after()
 
 def test_transport_wide_feedback_keeps_reading_frequent() -> None:
     bench = Bench(MICROPHONE)
-    assert bench.plane.tick(bench.now, bench.sent.append) == ALERT_WAIT_NS
+    assert bench.plane.tick(bench.now, bench.sent.append) == FEEDBACK_WAIT_NS
 
 
 def test_a_batch_is_what_its_packets_are_one_by_one() -> None:

@@ -119,6 +119,9 @@ class FakeMedia:
     async def settle(self, seconds: float) -> None:
         self.done.append("settled")
 
+    def receive(self) -> None:
+        self.done.append("received")
+
     def flush(self) -> None:
         self.done.append("flushed")
 

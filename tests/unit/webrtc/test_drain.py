@@ -57,6 +57,10 @@ class Log:
     def refused(self) -> None:
         self.seen.append("refused")
 
+    @property
+    def lacks_packets(self) -> bool:
+        raise AssertionError("a drain has no time")
+
     def tick(self, now_ns: int, send: Callable[[bytes], None]) -> int:
         raise AssertionError("a drain has no time")
 

@@ -180,6 +180,11 @@ class LiveKitSource:
             totals[track_id] = counters if earlier is None else add_counters(earlier, counters)
         return totals
 
+    def receive(self) -> None:
+        """See Source."""
+        if self._media is not None:
+            self._media.receive()
+
     def flush(self) -> None:
         """See Source."""
         if self._media is not None:
