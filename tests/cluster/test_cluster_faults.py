@@ -157,13 +157,16 @@ def test_an_api_server_that_is_away_for_a_minute_costs_nothing(tenant: Tenant, s
     assert missing(serials_of(recorded), sent_by(Ledger.load(people.ledger))) == []
 
 
-def test_a_namespace_that_is_deleted_in_mid_call_leaves_a_finished_recording(tenant: Tenant) -> None:
+def test_a_namespace_that_is_deleted_in_mid_call_leaves_a_finished_recording(tenant: Tenant, costs: Costs) -> None:
     with tenant.people("end", ALICE) as people:
         people.join("alice")
         tenant.record("end")
         tenant.wait_capturing("end")
         people.play(5)
+        fault = last_sent(Ledger.load(people.ledger))
         tenant.cluster.kubectl("delete", "namespace", tenant.namespace, "--wait=true", seconds=200)
         until(lambda: tenant.cluster.bucket.folder_of(f"{tenant.namespace}/end-"), "recording.json is there")
         recorded = check_recording(tenant.download("end"), people.cast, Ledger.load(people.ledger), BESIDE_A_CLUSTER)
-    assert missing(serials_of(recorded), sent_by(Ledger.load(people.ledger))) == []
+    serials = serials_of(recorded)
+    costs.note("namespace deleted", Cost(max(0, fault - max(serials)) / FPS, math.inf))
+    assert missing(serials, sent_by(Ledger.load(people.ledger))) == []

@@ -7,6 +7,7 @@ went on. The slow faults (node, API server) are in `test_cluster_faults.py`.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -61,13 +62,14 @@ def restarts(tenant: Tenant, recording: Object) -> dict[str, int]:
     return {one["name"]: one["restartCount"] for one in every}
 
 
-def test_an_evicted_pod_gets_a_successor_and_one_file_covers_both(tenant: Tenant) -> None:
+def test_an_evicted_pod_gets_a_successor_and_one_file_covers_both(tenant: Tenant, costs: Costs) -> None:
     with tenant.people("drain", ALICE) as people:
         people.join("alice")
         tenant.record("drain")
         recording = tenant.wait_capturing("drain")
         people.play(5)
         (pod,) = tenant.pods(recording)
+        fault = last_sent(Ledger.load(people.ledger))
         evict(tenant, pod)
         tenant.wait(
             "drain",
@@ -84,19 +86,23 @@ def test_an_evicted_pod_gets_a_successor_and_one_file_covers_both(tenant: Tenant
     assert recorded.manifest.stop_reason is StopReason.REQUESTED
     (whole,) = recorded.of("alice")
     assert whole.file.attempt == 2, "one file over both pods"
+    cost = cost_of(serials_of(recorded), fault, FPS, sent_by(Ledger.load(people.ledger)))
+    costs.note("pod evicted", cost)
+    assert cost.lost_seconds == 0, "captured media was lost"
     between = [gap for track in whole.file.tracks for gap in track.gaps if gap.reason is GapReason.CRASHED]
     assert max((gap.duration_ms for gap in between), default=0) < GAP_SECONDS * 1000, (
         "the call goes on; so must its recording"
     )
 
 
-def test_a_successor_that_is_still_on_its_way_is_taken_back_at_a_stop(tenant: Tenant) -> None:
+def test_a_successor_that_is_still_on_its_way_is_taken_back_at_a_stop(tenant: Tenant, costs: Costs) -> None:
     """It would join the call only to leave it. Who was evicted captures on meanwhile, hears of the stop and finishes everything."""
     with tenant.people("full", ALICE) as people:
         people.join("alice")
         tenant.record("full")
         recording = tenant.wait_capturing("full")
         people.play(4)
+        fault = last_sent(Ledger.load(people.ledger))
         with full_nodes(tenant):
             evict(tenant, the_pod(tenant, recording))
             tenant.wait("full", lambda one: len(one["status"].get("attempts", [])) == 2, "a successor is begun")
@@ -107,7 +113,9 @@ def test_a_successor_that_is_still_on_its_way_is_taken_back_at_a_stop(tenant: Te
     assert [attempt["result"] for attempt in status["attempts"]] == ["Finished", "Lost"]
     assert [attempt.n for attempt in recorded.manifest.attempts] == [1]
     assert recorded.manifest.stop_reason is StopReason.REQUESTED
-    assert missing(serials_of(recorded), sent_by(Ledger.load(people.ledger))) == []
+    serials, sent = serials_of(recorded), sent_by(Ledger.load(people.ledger))
+    costs.note("pod evicted, no place for another, stopped", cost_of(serials, fault, FPS, sent))
+    assert missing(serials, sent) == []
 
 
 @contextmanager
@@ -210,20 +218,24 @@ def test_an_agent_that_is_killed_begins_again_in_its_pod_and_nothing_is_lost(ten
 
 
 def test_a_recording_that_is_deleted_in_mid_call_is_finished_and_leaves_nothing_behind(
-    tenant: Tenant, operator: str
+    tenant: Tenant, operator: str, costs: Costs
 ) -> None:
     with tenant.people("gone", ALICE) as people:
         people.join("alice")
         tenant.record("gone")
         recording = tenant.wait_capturing("gone")
         people.play(5)
+        fault = last_sent(Ledger.load(people.ledger))
         tenant.cluster.kubectl("delete", "recording", "gone", "-n", tenant.namespace, "--wait=true", seconds=120)
         with pytest.raises(KubectlError, match="NotFound"):
             tenant.cluster.get("recordings", "gone", tenant.namespace)
         recorded = check_recording(tenant.download("gone"), people.cast, Ledger.load(people.ledger), BESIDE_A_CLUSTER)
     assert recorded.manifest.stop_reason is StopReason.DELETED
     assert recorded.one("alice").media.duration > 4
-    assert missing(serials_of(recorded), sent_by(Ledger.load(people.ledger))) == []
+    serials = serials_of(recorded)
+    assert missing(serials, sent_by(Ledger.load(people.ledger))) == []
+    costs.note("Recording deleted", Cost(max(0, fault - max(serials)) / FPS, math.inf))
+    assert max(serials) >= fault, "captured media was lost"
     until(lambda: not left_of(tenant, recording, operator), "everything of it is gone", interval=0.5)
     bucket = tenant.cluster.bucket
     assert bucket.uploads(bucket.folder_of(f"{tenant.namespace}/gone-")) == []
