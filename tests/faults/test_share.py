@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from contextlib import redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -25,4 +27,7 @@ def test_recordings_survive_a_share_of_the_campaign() -> None:
     kinds = [kind for kind in KINDS if kind not in LEFT_OUT]
     # Not below pytest's own folder: the path of a unix socket takes 107 bytes at most (unix(7)).
     with TemporaryDirectory(prefix="faults-") as folder:
-        assert main([*kinds, *SHARE, "--folder", str(Path(folder, "run"))]) == 0
+        said = io.StringIO()  # which trial it was, and why: a rerun shows nothing but the assertion
+        with redirect_stdout(said):
+            code = main([*kinds, *SHARE, "--folder", str(Path(folder, "run"))])
+    assert code == 0, said.getvalue()
