@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from support.fault_proxy import RESET, SLOW
+
 from .clocks import replace_on_wrong_clock, set_clock
 from .evidence import Evidence
 from .failing import crash_at
@@ -21,7 +23,7 @@ from .people import EVERYBODY, LARGE
 from .plans import random_kills
 from .pod_changes import finish_by_hand, hand_over, replace_lost_pods
 from .sites import parse, parse_all
-from .storage_faults import break_storage, stop_storage
+from .storage_faults import REFUSALS, break_storage, outlast, stop_storage
 from .stores import STORES, USUAL
 from .trial import Place, kill_at_random
 from .validate import NOTHING_LOST, Bounds
@@ -157,6 +159,24 @@ KINDS: Final[Mapping[str, Kind]] = {
         lambda place, room, job: stop_storage(place, room, job.seed),
         trials=4,
         elsewhere=1,
+    ),
+    "storage-away-long": Kind(
+        "an S3 server that cannot be reached for one to two minutes in the middle of a call that goes on",
+        NOTHING_LOST,
+        lambda place, room, job: outlast(place, room, job.seed, (RESET,), (60.0, 120.0)),
+        trials=3,
+    ),
+    "storage-slow": Kind(
+        "an S3 server that takes 64 KiB a second per connection for half a minute in the middle of a call",
+        NOTHING_LOST,
+        lambda place, room, job: outlast(place, room, job.seed, (SLOW,), (30.0, 30.0)),
+        trials=3,
+    ),
+    "storage-refuses": Kind(
+        "an S3 server that refuses us (403), or has no such bucket any more (404), for a while in the middle of a call",
+        NOTHING_LOST,
+        lambda place, room, job: outlast(place, room, job.seed, REFUSALS, (5.0, 20.0)),
+        trials=4,
     ),
     "clock-set": Kind(
         "the wall clock of the pod is set by an hour and by two the other way, with a kill of neither, recorder or agent after each",

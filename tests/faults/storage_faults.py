@@ -13,8 +13,10 @@ from urllib.parse import urlsplit
 from support.fault_proxy import (
     ANSWER_CUT,
     ANSWER_LOST,
+    DENIED,
     INTERNAL_ERROR,
     LATENCY,
+    NO_BUCKET,
     REQUEST_CUT,
     RESET,
     SLOW,
@@ -30,6 +32,7 @@ from .pods import Pod
 from .trial import END_SECONDS, Place, finish, recorded, start
 
 FAULTS: Final = (RESET, ANSWER_LOST, REQUEST_CUT, ANSWER_CUT, LATENCY, SLOW, INTERNAL_ERROR, UNAVAILABLE)
+REFUSALS: Final = (DENIED, NO_BUCKET)
 RENEW_SECONDS: Final = 0.4
 CUT_AFTER: Final = 200
 """Bytes: inside the head of a request, and of an answer."""
@@ -103,6 +106,28 @@ def break_storage(place: Place, room: str, seed: int) -> Evidence:
         finish(pod)
         fired = {fault: proxy.fired(fault) for fault in FAULTS}
         return gather(place.bucket, Done([pod], ledger, (began, ended), faults=fired))
+
+
+def outlast(place: Place, room: str, seed: int, faults: tuple[str, ...], seconds: tuple[float, float]) -> Evidence:
+    """One of these faults meets every connection for so long (least, most) in the middle of a call, which goes on for a while then."""
+    chance = random.Random(seed)
+    fault = faults[seed % len(faults)]
+    with (
+        _proxy_before(place) as proxy,
+        Pod(place.folder / room, place.livekit, place.s3, room, endpoint=proxy.url) as pod,
+    ):
+        with place.studio.publishing(room) as ledger:
+            start(pod)
+            began = recorded(pod)
+            time.sleep(chance.uniform(1.0, 3.0))
+            proxy.always(fault)
+            time.sleep(chance.uniform(*seconds))
+            proxy.always("")
+            time.sleep(chance.uniform(4.0, 8.0))
+            ended = time.time()
+            place.end_call(room)
+        finish(pod)
+        return gather(place.bucket, Done([pod], ledger, (began, ended), faults={fault: proxy.fired(fault)}))
 
 
 def stop_storage(place: Place, room: str, seed: int) -> Evidence:

@@ -15,6 +15,8 @@ from faults.kinds import KINDS
 
 LEFT_OUT: Final = (
     "failpoint-large",
+    "storage-away-long",
+    "storage-slow",
     *(f"operator-{story}" for story in ("recorded", "deleted", "stopped-early", "agent-lost")),
 )
 """Kinds of which another one is as good a share."""

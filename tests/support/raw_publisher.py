@@ -26,6 +26,7 @@ from .rtp import OfferedCodec, OfferedTrack, Sender, packetize, sender_report
 
 NTP_EPOCH = 2_208_988_800
 JOINING_AT_ONCE = 10
+PING_SECONDS = 5
 SOURCES = {MediaKind.AUDIO: models.TrackSource.MICROPHONE, MediaKind.VIDEO: models.TrackSource.CAMERA}
 
 
@@ -120,12 +121,21 @@ async def joined(
     async with aiohttp.ClientSession() as http, http.ws_connect(f"{server.url}/rtc", params=query) as socket:
         offered = await _add_tracks(socket, tracks)
         await _connect(socket, sender, offered)
-        reader = asyncio.create_task(_drain(socket), name="signals")
+        tasks = [asyncio.create_task(_drain(socket), name="signals"), asyncio.create_task(_ping(socket), name="ping")]
         try:
             yield sender, offered
         finally:
-            reader.cancel()
+            for task in tasks:
+                task.cancel()
             await sender.close()
+
+
+async def _ping(socket: aiohttp.ClientWebSocketResponse) -> None:
+    """Without a sign of life the SFU takes a person for gone after a minute."""
+    while not socket.closed:
+        await asyncio.sleep(PING_SECONDS)
+        with contextlib.suppress(ConnectionError):
+            await _send(socket, ping_req=rtc.Ping(timestamp=time.time_ns() // 1_000_000))
 
 
 async def _send(socket: aiohttp.ClientWebSocketResponse, **request: object) -> None:
