@@ -114,7 +114,8 @@ async def joined(
     server: LiveKitInfo, room: str, identity: str, tracks: Sequence[RawTrack]
 ) -> AsyncIterator[tuple[Sender, list[OfferedTrack]]]:
     """Join a room and announce tracks; inside, packets of the yielded m-lines can be sent. Afterwards the person has left."""
-    grants = api.VideoGrants(room_join=True, room=room)
+    # Who may not subscribe counts as there with the one connection that we make; others have a minute for a second one
+    grants = api.VideoGrants(room_join=True, room=room, can_subscribe=False)
     token = api.AccessToken(server.api_key, server.api_secret).with_identity(identity).with_grants(grants).to_jwt()
     query = {"access_token": token, "protocol": "15", "auto_subscribe": "0", "sdk": "python", "version": "1.0.0"}
     sender = Sender()
