@@ -63,6 +63,9 @@ class ConditionType(StrEnum):
     found of each is in status.storages."""
     UPLOAD_LAGGING = "UploadLagging"
     """More is captured than goes to the bucket, and the pod's disk fills. Pictures give way before it is full."""
+    TRACKS_UNRECORDED = "TracksUnrecorded"
+    """Tracks of people who are recorded cannot be: the message names them. All others are recorded. It stays True: what was sent
+    meanwhile is missing for good."""
     SOURCE_READY = "SourceReady"
     """RecordingClass: the SFU answers and takes our credentials."""
 
@@ -123,6 +126,16 @@ class Reason(StrEnum):
     """No attempt has got this far."""
     STOPPED = "Stopped"
     """Capture is over."""
+
+    # Tracks that cannot be recorded. Of several causes the first one in this order is the reason.
+    END_TO_END_ENCRYPTED = "EndToEndEncrypted"
+    """Media is encrypted between the people in the call: the recorder has no key, and would record noise."""
+    UNSUPPORTED_CODEC = "UnsupportedCodec"
+    """A codec that no file format here has a place for."""
+    TRACK_REFUSED = "TrackRefused"
+    """The SFU does not send a track, or it cannot be recorded for another cause: the message says what is known."""
+    ALL_TRACKS_RECORDED = "AllTracksRecorded"
+    """No track is left out for what it is."""
 
     # How it ended
     UPLOADED = "Uploaded"

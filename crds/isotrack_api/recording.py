@@ -282,7 +282,7 @@ class RecordingStatus(ObjectModel):
     phase: Phase | None = None
     """Summary of the conditions for people; scripts read the conditions."""
     conditions: Annotated[tuple[Condition, ...], Field(max_length=16), ListMap("type")] = ()
-    """Ready, Capturing, Finished, Succeeded, Reconciling, Stalled, StorageReady, UploadLagging."""
+    """Ready, Capturing, Finished, Succeeded, Reconciling, Stalled, StorageReady, UploadLagging, TracksUnrecorded."""
     started_at: Timestamp | None = None
     """When the first attempt was able to capture."""
     stopped_at: Timestamp | None = None

@@ -20,6 +20,7 @@ from .resource import Boolean, Integer, KubernetesObject
 
 MAX_REPORT_TRACKS = 200
 MAX_REPORT_FILES = 200
+MAX_REPORT_UNRECORDED = 50
 
 
 class ReportPhase(StrEnum):
@@ -85,6 +86,21 @@ class TrackReport(ObjectModel):
     """Video: newest picture width in pixels; else 0."""
     height: Annotated[int, Field(strict=True, ge=0, le=65536), WHOLE] = 0
     """Video: newest picture height in pixels; else 0."""
+
+
+class UnrecordedReport(ObjectModel):
+    """One track that was wanted and cannot be recorded."""
+
+    id: Annotated[str, Field(min_length=1, max_length=128)]
+    """Of the track, as the SFU names it. Key of the list."""
+    user_id: UserId
+    """Who sends it."""
+    source: TrackSource
+    """What it shows or lets hear."""
+    reason: Word
+    """Encrypted, CodecUnsupported or SubscriptionRefused, as in recording.json."""
+    message: Annotated[str, Field(max_length=256)] = ""
+    """More about it, for people."""
 
 
 class FileReport(FileStatus):
@@ -158,6 +174,8 @@ class ReportStatus(ObjectModel):
     """Sums over this attempt."""
     tracks: Annotated[tuple[TrackReport, ...], Field(max_length=MAX_REPORT_TRACKS), ListMap("id")] = ()
     """Tracks, those still running first."""
+    unrecorded: Annotated[tuple[UnrecordedReport, ...], Field(max_length=MAX_REPORT_UNRECORDED), ListMap("id")] = ()
+    """Tracks that cannot be recorded, the first 50 of them; recording.json has all."""
     files: Annotated[tuple[FileReport, ...], Field(max_length=MAX_REPORT_FILES), ListMap("name")] = ()
     """The newest 200 files that are verified in the bucket."""
     storage: StorageReport | None = None

@@ -499,6 +499,7 @@ _CONDITION = {"type": "Ready", "status": "True", "lastTransitionTime": _NOW, "re
 _STORED = {"name": "archive", "ready": "True", "reason": "StorageAvailable", "since": _NOW}
 _ATTEMPT = {"n": 1, "job": "standup-0f1e2d3c-a1", "startedAt": _NOW}
 _TRACK = {"id": "TR_1/1", "trackId": "TR_1", "userId": "alice", "peerId": "PA_1", "source": "camera"}
+_UNRECORDED = {"id": "TR_1", "userId": "alice", "source": "camera", "reason": "CodecUnsupported"}
 
 STATUS_CASES = (
     StatusCase("empty status", "Recording", {}),
@@ -561,7 +562,13 @@ STATUS_CASES = (
         "tracks": [{**_TRACK, "codec": "vp8", "muted": False, "ended": True, "packets": 1, "width": 1280, "height": 720}],
         "files": [{**_FILE, "layer": "default", "part": 1, "sha256": "0" * 64}],
         "storage": {"ready": False, "reason": "StorageRefused", "message": "no such bucket"},
+        "unrecorded": [{**_UNRECORDED, "message": "video offered as H266"}],
     }),
+    StatusCase("50 unrecorded tracks", "RecordingReport", {"unrecorded": [{**_UNRECORDED, "id": str(n)} for n in range(50)]}),
+    StatusCase("51 unrecorded tracks", "RecordingReport", {"unrecorded": [{**_UNRECORDED, "id": str(n)} for n in range(51)]}, False,
+               "status.unrecorded"),
+    StatusCase("unrecorded track twice", "RecordingReport", {"unrecorded": [_UNRECORDED, _UNRECORDED]}, False, "status.unrecorded"),
+    StatusCase("unrecorded track of nobody", "RecordingReport", {"unrecorded": [{**_UNRECORDED, "userId": ""}]}, False, "status.unrecorded"),
     StatusCase("200 tracks", "RecordingReport", {"tracks": [{**_TRACK, "id": str(n)} for n in range(200)]}),
     StatusCase("201 tracks", "RecordingReport", {"tracks": [{**_TRACK, "id": str(n)} for n in range(201)]}, False, "status.tracks"),
     StatusCase("unknown track source", "RecordingReport", {"tracks": [{**_TRACK, "source": "hologram"}]}, False, "status.tracks"),
