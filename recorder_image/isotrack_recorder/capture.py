@@ -34,7 +34,7 @@ from .capture_state import (
     started_before,
 )
 from .clock import Clock
-from .control import Command, SpoolState, State
+from .control import MAX_UNRECORDED, Command, SpoolState, State, UnrecordedState
 from .earlier import Earlier
 from .errors import IsotrackError, StorageError
 from .media import TrackCounters, TrackSink
@@ -84,6 +84,7 @@ class Capture:
         self._peers: dict[str, KnownPeer] = {}
         self._tracks: dict[str, KnownTrack] = {}
         self._captures: list[TrackCapture] = []
+        self._left_out = {row.track_id: row for row in earlier.unrecorded}
         self._progress = Progress(
             started_ns=started_before(intent.epoch_ms, earlier, clock, intent.limits.max_duration_seconds)
         )
@@ -302,15 +303,20 @@ class Capture:
         if track is None or peer is None or track.refused or (track.capture and track.capture.log.frames):
             return
         track.refused = True
+        user_id, source, message = peer.seen.user_id, track.seen.source, message[:512]
         self._note(
             "unrecorded",
             track_id=track_id,
             peer_id=peer.seen.peer_id,
-            user_id=peer.seen.user_id,
-            source=track.seen.source.value,
+            user_id=user_id,
+            source=source.value,
             reason=reason,
-            message=message[:512],
+            message=message,
         )
+        if len(self._left_out) < MAX_UNRECORDED or track_id in self._left_out:
+            self._left_out[track_id] = UnrecordedState(
+                track_id=track_id, user_id=user_id, source=source, reason=reason, message=message
+            )
         log.warning("track cannot be recorded", extra={"fields": {"track_id": track_id, "why": reason}})
 
     # Time
@@ -441,6 +447,7 @@ class Capture:
             participants=self._humans(),
             spool=SpoolState(level=self._shedding.level, used=usage.used, capacity=usage.capacity),
             tracks=tuple(capture.state(counters.get(capture.track_id), now_ns) for capture in shown),
+            unrecorded=tuple(self._left_out.values()),
         )
 
 

@@ -21,6 +21,8 @@ from .errors import ParseError
 VERSION = 1
 MAX_LINE_BYTES = 4 * 1024 * 1024
 SOCKET_NAME = "control.sock"
+MAX_UNRECORDED = 100
+"""Tracks that cannot be recorded of which a State tells, the first ones. The journal has all."""
 
 
 class Message(ApiModel):
@@ -76,6 +78,17 @@ class TrackState(Message):
     last_packet_age_ms: Count | None = None
 
 
+class UnrecordedState(Message):
+    """One track that is wanted and cannot be recorded."""
+
+    track_id: Annotated[str, Field(max_length=128)]
+    user_id: UserId
+    source: TrackSource
+    reason: Annotated[str, Field(max_length=64)]
+    """As in the manifest: Encrypted, CodecUnsupported, SubscriptionRefused."""
+    message: Annotated[str, Field(max_length=512)] = ""
+
+
 class SpoolState(Message):
     """How full the spool is, in bytes."""
 
@@ -105,6 +118,8 @@ class State(Message):
     spool: SpoolState | None = None
     """Absent before the first look, and once nothing is captured any more."""
     tracks: tuple[TrackState, ...] = ()
+    unrecorded: tuple[UnrecordedState, ...] = ()
+    """Of the whole attempt, those that are over too. A track may be among `tracks` as well, where it never has a frame."""
 
 
 _MODELS: dict[str, type[Hello | Command | State]] = {"hello": Hello, "command": Command, "state": State}

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pydantic import ValidationError
+
+from .control import MAX_UNRECORDED, UnrecordedState
 from .spool.journal_files import JournalReader
 
 
@@ -23,11 +27,14 @@ class Earlier:
     stop_message: str = ""
     error_reason: str = ""
     """Set when it failed: `reason` of the error tree."""
+    unrecorded: tuple[UnrecordedState, ...] = ()
+    """Tracks that could not be recorded, each once, as many as a State tells of."""
 
 
 def read_earlier(spool: Path) -> Earlier:
     """Fold the journals of a spool folder; a missing folder means that nothing was before."""
     earlier = Earlier()
+    unrecorded: dict[str, UnrecordedState] = {}
     for folder in sorted(spool.glob("i[0-9][0-9][0-9][0-9]")):
         wall_minus_monotonic_ns, boot = 0, ""
         for event in JournalReader(folder).events():
@@ -41,8 +48,12 @@ def read_earlier(spool: Path) -> Earlier:
                     armed_ns = int(event["at"])
                     armed_at_ms = (armed_ns + wall_minus_monotonic_ns) // 1_000_000
                     earlier = replace(earlier, armed_at_ms=armed_at_ms, armed_ns=armed_ns, boot=boot)
+                case "unrecorded" if len(unrecorded) < MAX_UNRECORDED:
+                    with contextlib.suppress(ValidationError):  # of a process that knew other sources
+                        row = UnrecordedState.model_validate(event)
+                        unrecorded.setdefault(row.track_id, row)
                 case "stop":
                     reason, message = str(event.get("reason", "")), str(event.get("message", ""))
                     error = str(event.get("error", ""))
                     earlier = replace(earlier, stop_reason=reason, stop_message=message, error_reason=error)
-    return earlier
+    return replace(earlier, unrecorded=tuple(unrecorded.values()))

@@ -20,7 +20,7 @@ import numpy as np
 from livekit.protocol import models, rtc
 
 from isotrack_api.base import TrackSource
-from isotrack_recorder.control import Command, Hello, State, TrackState, encode
+from isotrack_recorder.control import Command, Hello, State, TrackState, UnrecordedState, encode
 from isotrack_recorder.matroska import ids
 from isotrack_recorder.rtp.packet import Packet, build_packet
 from isotrack_recorder.rtp.rtcp import ReportBlock, build_receiver_reports
@@ -361,12 +361,17 @@ def control() -> Seeds:
         track="t0001", track_id="TR_a", user_id="alice", peer_id="PA_a", source=TrackSource.CAMERA, codec="vp8"
     )
     yield "state", encode(State(phase="Capturing", participants=2, tracks=(row,), call_sid="RM_1"))
+    left_out = UnrecordedState(track_id="TR_x", user_id="bob", source=TrackSource.CAMERA, reason="Encrypted")
+    yield "unrecorded", encode(State(phase="Armed", participants=2, unrecorded=(left_out,)))
 
 
 def termination() -> Seeds:
     words = {"reason": "Requested", "message": "m", "stopReason": "CallEnded", "files": 2, "bytes": 10, "complete": True,
              "endedAt": "2026-01-02T03:04:05Z", "manifestUri": "s3://b/k", "manifestDigest": "sha256:00", "lostMs": 0}  # fmt: skip
     yield "finished", json.dumps(words).encode()
+    row = {"userId": "alice", "source": "camera", "reason": "CodecUnsupported"}
+    left_out = {"complete": False, "unrecorded": [row], "unrecordedTracks": 1}
+    yield "unrecorded", json.dumps({"reason": "PartiallyUploaded", **left_out}).encode()
 
 
 # -- files -------------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from isotrack_api.base import SpoolLevel
-from isotrack_recorder.control import State, TrackState
+from isotrack_recorder.control import State, TrackState, UnrecordedState
 
 _PHASES = {
     "Joining": "joining",
@@ -26,11 +26,23 @@ _LEVELS = {
 }
 
 
+_WHY = {
+    "Encrypted": "end-to-end encrypted",
+    "CodecUnsupported": "codec not supported",
+    "SubscriptionRefused": "the SFU does not send it",
+}
+
+
 def describe(before: State | None, after: State) -> Iterator[str]:
     """Yield one line per change. Foreign names are printed without control characters and cut."""
     known = {track.track: track for track in before.tracks} if before else {}
     if (line := _describe_spool(before, after)) is not None:
         yield line
+    told = {row.track_id for row in before.unrecorded} if before else set()
+    for row in after.unrecorded:
+        if row.track_id not in told:
+            detail = f": {plain(row.message, 80)}" if row.message and row.reason != "Encrypted" else ""
+            yield f"{plain(row.user_id)} {row.source}: {why(row)}{detail}"
     for track in after.tracks:
         yield from _describe_track(known.get(track.track), track)
     if before is None or before.phase != after.phase:
@@ -55,6 +67,11 @@ def _describe_track(before: TrackState | None, after: TrackState) -> Iterator[st
         yield f"{label}: {'not received, the disk is nearly full' if after.shed else 'received again'}"
     if after.ended and not (before and before.ended):
         yield f"{label}: ended after {after.frames} frames, {after.lost} packets lost"
+
+
+def why(row: UnrecordedState) -> str:
+    """What a track is that cannot be recorded."""
+    return f"not recorded, {_WHY.get(row.reason) or plain(row.reason)}"
 
 
 def plain(text: str, limit: int = 40) -> str:

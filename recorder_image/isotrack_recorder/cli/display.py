@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TextIO
 from isotrack_api.base import SpoolLevel
 from isotrack_recorder.control import State, TrackState
 
-from .changes import describe, plain
+from .changes import describe, plain, why
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -109,6 +109,7 @@ def _table(title: str, state: State, *, wide: bool) -> RenderableType:
     for name in ("frames", "MB", "lost", "repaired", *(_WIDE_NAMES if wide else ())):
         table.add_column(name, justify="right")
     table.add_column("state")
+    left_out = {row.track_id: row for row in state.unrecorded}
     for track in state.tracks:
         picture = f"{track.width}x{track.height}" if track.width else ""
         cells = (plain(track.user_id), str(track.source), track.codec, picture, str(track.frames))
@@ -116,7 +117,12 @@ def _table(title: str, state: State, *, wide: bool) -> RenderableType:
         if wide:
             age = "" if track.last_packet_age_ms is None or track.ended else f"{track.last_packet_age_ms / 1000:.1f} s"
             numbers += (str(track.packets), str(track.late), str(track.plis), str(track.size_changes), age)
-        table.add_row(*(Text(cell) for cell in (*cells, *numbers, _condition(track))))
+        row = None if track.frames else left_out.get(track.track_id)
+        table.add_row(*(Text(cell) for cell in (*cells, *numbers, why(row) if row else _condition(track))))
+    empty = ("",) * (len(table.columns) - 3)
+    shown = {track.track_id for track in state.tracks}
+    for row in (row for track_id, row in left_out.items() if track_id not in shown):
+        table.add_row(*(Text(cell) for cell in (plain(row.user_id), str(row.source), *empty, why(row))))
     return table
 
 

@@ -13,17 +13,19 @@ from datetime import UTC, datetime
 from typing import Final
 
 from isotrack_api.conditions import Reason
-from isotrack_api.manifest import ManifestFile, StopReason
+from isotrack_api.manifest import Manifest, ManifestFile, StopReason
 from isotrack_api.recording import ManifestRef, RecordingTotals
 from isotrack_api.recording_report import (
     MAX_REPORT_FILES,
     MAX_REPORT_TRACKS,
+    MAX_REPORT_UNRECORDED,
     FileReport,
     ReportPhase,
     ReportStatus,
     SpoolReport,
     StorageReport,
     TrackReport,
+    UnrecordedReport,
 )
 from isotrack_recorder.control import State, TrackState
 from isotrack_recorder.finalise.manifest import lost_ms
@@ -34,6 +36,9 @@ TERMINATION_BYTES: Final = 4096
 """Kubernetes cuts longer messages, which would leave half a JSON object."""
 CRASHING_RESTARTS: Final = 3
 """From so many restarts of the recorder on it is no accident any more."""
+MAX_NAMED: Final = 5
+MAX_NAME: Final = 40
+"""Tracks that could not be recorded in a termination message, and characters of a person's name there."""
 _STARTED_PHASES: Final = {
     "Joining": ReportPhase.JOINING,
     "Armed": ReportPhase.ARMED,
@@ -75,7 +80,7 @@ def report_of(facts: Facts, now_ms: int) -> ReportStatus:
     state = facts.state
     return ReportStatus(
         phase=_phase(facts),
-        call_sid=(state.call_sid or None) if state else None,
+        call_sid=(state.call_sid[:128] or None) if state else None,
         armed_at_ms=state.armed_at_ms if state else None,
         first_packet_at_ms=state.first_packet_at_ms if state else None,
         epoch_ms=facts.epoch_ms,
@@ -90,6 +95,7 @@ def report_of(facts: Facts, now_ms: int) -> ReportStatus:
             lost_seconds=-(-lost_ms(facts.files) // 1000),
         ),
         tracks=_tracks(state),
+        unrecorded=_unrecorded(state),
         files=tuple(_file(file) for file in newest(facts.files)),
         storage=facts.storage,
         spool=_spool(facts),
@@ -103,7 +109,10 @@ def transition_of(status: ReportStatus) -> object:
     storage = (status.storage.ready, status.storage.reason) if status.storage else None
     files, manifest = len(status.files), status.manifest
     level = status.spool.level if status.spool else None
-    return (status.phase, status.stop_reason, status.reason, storage, level, files, manifest, status.armed_at_ms)
+    # NB: bounded, as the list is. Else who publishes such tracks again and again would make a write each time.
+    left_out = len(status.unrecorded)
+    how_far = (status.phase, status.stop_reason, status.reason, status.armed_at_ms)
+    return (how_far, storage, level, files, manifest, left_out)
 
 
 def newest(files: Sequence[ManifestFile]) -> list[ManifestFile]:
@@ -180,6 +189,20 @@ def _track(track: TrackState, incarnation: int) -> TrackReport:
     )
 
 
+def _unrecorded(state: State | None) -> tuple[UnrecordedReport, ...]:
+    rows = [
+        UnrecordedReport(
+            id=row.track_id[:128] or "-",
+            user_id=row.user_id,
+            source=row.source,
+            reason=row.reason[:63],
+            message=_cut(row.message, 256),
+        )
+        for row in (state.unrecorded if state else ())
+    ]
+    return tuple({row.id: row for row in rows}.values())[:MAX_REPORT_UNRECORDED]
+
+
 def _file(file: ManifestFile) -> FileReport:
     return FileReport(
         name=file.name,
@@ -231,14 +254,27 @@ def termination_message(ending: Ending) -> str:
         "endedAt": own.attempts[-1].ended_at if own else None,
         "epochMs": ending.epoch_ms,
         "callSid": ending.call_sid[:128] or None,
+        **_left_out(whole),
     }
     said = {key: value for key, value in values.items() if value is not None}
-    for key in ("", "message", "callSid", "manifestUri"):
+    for key in ("", "unrecorded", "message", "callSid", "manifestUri"):
         said.pop(key, None)
         text = json.dumps(said, separators=(",", ":"))
         if len(text) <= TERMINATION_BYTES:  # NB: characters beyond ASCII are six bytes each
             break
     return text
+
+
+def _left_out(manifest: Manifest | None) -> dict[str, object]:
+    """How many tracks are in no file, and the first of them."""
+    rows = manifest.unrecorded if manifest else ()
+    if not rows:
+        return {}
+    named = [
+        {"userId": _cut(row.user_id, MAX_NAME), "source": row.source.value, "reason": row.reason}
+        for row in rows[:MAX_NAMED]
+    ]
+    return {"unrecorded": named, "unrecordedTracks": len(rows)}
 
 
 def _cut(text: str, limit: int) -> str:

@@ -122,6 +122,7 @@ async def _idle(paths: PodPaths, earlier: Earlier, terminated: asyncio.Event) ->
         message=earlier.stop_message,
         call_sid=earlier.call_sid,
         armed_at_ms=earlier.armed_at_ms,
+        unrecorded=earlier.unrecorded,
     )
     server = ControlServer(paths.run, 0, lambda: state, lambda _command: None)
     await server.start()

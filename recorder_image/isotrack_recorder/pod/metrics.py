@@ -85,6 +85,11 @@ _TRACK: Final = (
     ),
 )
 
+_UNRECORDED: Final = Family(
+    "isotrack_track_unrecorded",
+    "gauge",
+    "1 for a track that is wanted and cannot be recorded. It stays for the attempt.",
+)
 _RECORDER_UP: Final = Family("isotrack_recorder_up", "gauge", "1 while the agent hears the recorder.")
 _PHASE: Final = Family("isotrack_recorder_phase", "gauge", "1 for the recorder's present phase, 0 for the others.")
 _RESTARTS: Final = Family("isotrack_recorder_restarts_total", "counter", "Times the recorder had to begin again.")
@@ -114,7 +119,7 @@ _CHECKPOINT: Final = Family(
 
 FAMILIES: Final = (
     *(row.family for row in _TRACK),
-    *(_RECORDER_UP, _PHASE, _RESTARTS, _PARTICIPANTS, _TRACKS),
+    *(_UNRECORDED, _RECORDER_UP, _PHASE, _RESTARTS, _PARTICIPANTS, _TRACKS),
     *(_FILES, _FILE_BYTES, _LOST, _SENT, _FAILURES, _READY, _SPOOL, _CAPACITY, _CHECKPOINT),
 )
 
@@ -130,6 +135,7 @@ def _lines(facts: Facts, traffic: Traffic, spool_bytes: int, *, recorder_up: boo
     for family, value in _TRACK:
         found = ((_labels(track), value(track)) for track in tracks)
         yield from _family(family, ((labels, number) for labels, number in found if number is not None))
+    yield from _family(_UNRECORDED, ((labels, 1) for labels in _left_out(state)))
     yield from _one(_RECORDER_UP, recorder_up)
     yield from _family(_PHASE, (((("phase", phase),), state is not None and state.phase == phase) for phase in PHASES))
     yield from _one(_RESTARTS, facts.restarts)
@@ -152,6 +158,13 @@ def _labels(track: TrackState) -> Sequence[tuple[str, str]]:
     return (("track", track.track), ("track_id", track.track_id), ("source", track.source.value))
 
 
+def _left_out(state: State | None) -> Iterable[Sequence[tuple[str, str]]]:
+    rows = state.unrecorded if state else ()
+    # NB: by what the labels are cut to, or two rows could make one series, and Prometheus refuse the whole scrape
+    told = {_legal(row.track_id): row for row in rows}
+    return [(("track_id", key), ("source", row.source.value), ("reason", row.reason)) for key, row in told.items()]
+
+
 def _one(family: Family, value: float) -> Iterator[str]:
     return _family(family, [((), value)])
 
@@ -164,7 +177,11 @@ def _family(family: Family, samples: Iterable[Sample]) -> Iterator[str]:
         yield f"{family.name}{{{inner}}} {number}\n" if inner else f"{family.name} {number}\n"
 
 
+def _legal(text: str) -> str:
+    """Foreign text, cut; what is no legal Unicode is replaced."""
+    return text[:MAX_LABEL].encode("utf-8", "replace").decode()
+
+
 def _escaped(text: str) -> str:
-    """A label's value: foreign text, cut; what is no legal Unicode is replaced."""
-    legal = text[:MAX_LABEL].encode("utf-8", "replace").decode()
-    return legal.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
+    """A label's value: foreign text, cut, with what would end it escaped."""
+    return _legal(text).replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')

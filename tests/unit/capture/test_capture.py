@@ -14,7 +14,7 @@ from isotrack_api.base import MediaKind, TrackSource
 from isotrack_api.intent import Intent, IntentLimits, LiveKitSource, RecordingRef
 from isotrack_api.manifest import StopReason
 from isotrack_recorder.capture import Capture
-from isotrack_recorder.control import Command
+from isotrack_recorder.control import MAX_UNRECORDED, Command, UnrecordedState
 from isotrack_recorder.earlier import Earlier, read_earlier
 from isotrack_recorder.errors import SourceError, SourceRefusedError, StorageError
 from isotrack_recorder.media import CodecInfo, TrackCounters
@@ -540,6 +540,26 @@ async def test_tracks_that_cannot_be_recorded_are_declared_once(
         assert [(event["track_id"], event["user_id"], event["reason"]) for event in told] == [
             ("TR_mic", "alice", reason)
         ]
+        assert [(row.track_id, row.user_id, row.source, row.reason) for row in call.capture.state().unrecorded] == [
+            ("TR_mic", "alice", TrackSource.MICROPHONE, reason)
+        ]
+
+
+async def test_a_state_tells_of_so_many_tracks_that_cannot_be_recorded_and_of_those_of_earlier_processes(
+    tmp_path: Path,
+) -> None:
+    before = UnrecordedState(track_id="TR_gone", user_id="bob", source=TrackSource.CAMERA, reason="Encrypted")
+    async with a_call(tmp_path, Earlier(unrecorded=(before,))) as call:
+        call.source.tell(*alice(*(a_track(f"TR_{n}", encrypted=True) for n in range(MAX_UNRECORDED))))
+        told = [row.track_id for row in call.capture.state().unrecorded]
+        assert told == ["TR_gone", *(f"TR_{n}" for n in range(MAX_UNRECORDED - 1))]
+        assert len(await call.events("unrecorded")) == MAX_UNRECORDED, "the journal has all"
+
+
+async def test_a_track_of_somebody_who_is_not_recorded_is_not_missed(tmp_path: Path) -> None:
+    async with a_call(tmp_path, user_ids=("bob",)) as call:
+        call.source.tell(*alice(a_track(encrypted=True)))
+        assert call.capture.state().unrecorded == ()
 
 
 async def test_an_encrypted_track_is_never_subscribed_to(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from isotrack_recorder.control import MAX_UNRECORDED
 from isotrack_recorder.earlier import Earlier, read_earlier
 from isotrack_recorder.spool.writer import SpoolWriter
 
@@ -34,3 +35,20 @@ def test_a_torn_journal_is_read_up_to_the_tear(tmp_path: Path) -> None:
     path = spool.folder / "journal.ndjson"
     path.write_bytes(path.read_bytes()[:-5])
     assert read_earlier(tmp_path) == Earlier(call_sid="RM_1")
+
+
+def test_tracks_that_could_not_be_recorded_are_remembered_once_each(tmp_path: Path) -> None:
+    """Their people may have left before the next process comes: nobody else would tell of them."""
+    row = {"track_id": "TR_1", "peer_id": "PA", "user_id": "alice", "source": "camera", "message": "m"}
+    spool = SpoolWriter(tmp_path)
+    for change in ({}, {"reason": "Encrypted"}, {"track_id": "TR_2", "source": "hologram"}):
+        spool.journal("unrecorded", 1, **{**row, "reason": "CodecUnsupported", **change})
+    for number in range(MAX_UNRECORDED):
+        spool.journal("unrecorded", 1, **{**row, "track_id": f"TR_x{number}", "reason": "Encrypted"})
+    spool.close()
+    found = read_earlier(tmp_path).unrecorded
+    assert [(seen.track_id, seen.reason) for seen in found[:2]] == [
+        ("TR_1", "CodecUnsupported"),
+        ("TR_x0", "Encrypted"),
+    ]
+    assert len(found) == MAX_UNRECORDED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from pathlib import Path
 from typing import Self
@@ -147,3 +148,13 @@ async def test_a_socket_of_an_earlier_process_is_replaced(tmp_path: Path) -> Non
         assert await reader.readline()
         assert server.path.stat().st_mode & 0o777 == 0o600
         writer.close()
+
+
+def test_a_state_of_an_older_recorder_and_one_of_a_newer_are_read() -> None:
+    older = decode(b'{"type":"state","phase":"Capturing","tracks":[]}')
+    assert older == State(phase="Capturing")
+    row = {"trackId": "TR", "userId": "alice", "source": "camera", "reason": "Encrypted", "since": 5}
+    newer = decode(json.dumps({"type": "state", "phase": "Capturing", "unrecorded": [row], "more": 1}).encode())
+    assert isinstance(newer, State)
+    assert [(seen.user_id, seen.reason) for seen in newer.unrecorded] == [("alice", "Encrypted")]
+    assert decode(encode(newer)) == newer

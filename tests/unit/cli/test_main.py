@@ -17,7 +17,7 @@ from isotrack_recorder.cli.finish import finish_workspace
 from isotrack_recorder.cli.options import read_options
 from isotrack_recorder.cli.parser import build_parser
 from isotrack_recorder.cli.workspace import Workspace, check_output, state_folder
-from isotrack_recorder.control import SpoolState, State, TrackState
+from isotrack_recorder.control import SpoolState, State, TrackState, UnrecordedState
 from isotrack_recorder.errors import ConfigError, OutputError
 from isotrack_recorder.spool.writer import SpoolWriter
 
@@ -132,6 +132,11 @@ def a_track(**changes: object) -> TrackState:
     return base.model_copy(update=changes)
 
 
+def a_left_out(**changes: object) -> UnrecordedState:
+    base = UnrecordedState(track_id="TR", user_id="alice", source=TrackSource.CAMERA, reason="Encrypted", message="m")
+    return base.model_copy(update=changes)
+
+
 @pytest.mark.parametrize(
     ("before", "after", "lines"),
     [
@@ -164,6 +169,22 @@ def a_track(**changes: object) -> TrackState:
             ),
             ["the disk is nearly full: cameras are left out", "alice camera: not received, the disk is nearly full"],
             id="no room",
+        ),
+        pytest.param(
+            State(phase="Capturing", unrecorded=(a_left_out(),)),
+            State(
+                phase="Capturing",
+                unrecorded=(
+                    a_left_out(),
+                    a_left_out(track_id="TR_2", user_id="b\x1b[2Job"),
+                    a_left_out(track_id="TR_3", reason="CodecUnsupported", message="video offered as H266"),
+                ),
+            ),
+            [
+                "b�[2Job camera: not recorded, end-to-end encrypted",
+                "alice camera: not recorded, codec not supported: video offered as H266",
+            ],
+            id="unrecorded",
         ),
         pytest.param(
             State(phase="Capturing", tracks=(a_track(codec="vp8", frames=1),)),
@@ -202,6 +223,33 @@ def test_both_displays_take_any_state() -> None:
     for shown in (lines.getvalue(), table.getvalue()):
         assert "[red]" in shown, "a name is text, not markup"
         assert "\x1b[2J" not in shown
+
+
+def test_the_table_has_one_row_for_a_track_that_cannot_be_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unknown codec has a log that stays empty, an encrypted track has none. What came before a refusal is live."""
+    monkeypatch.setenv("COLUMNS", "160")
+    state = State(
+        phase="Capturing",
+        tracks=(a_track(), a_track(track="t0002", track_id="TR_ok", user_id="carol", frames=9)),
+        unrecorded=(
+            a_left_out(reason="CodecUnsupported"),
+            a_left_out(track_id="TR_ok", user_id="carol"),
+            a_left_out(track_id="TR_2", user_id="[red]\x1b[2Jbob"),
+        ),
+    )
+    table = io.StringIO()
+    display = TableDisplay(table, "call")
+    display.show(state)
+    display.close()
+    rows = {
+        name: [line for line in table.getvalue().splitlines() if name in line] for name in ("alice", "carol", "bob")
+    }
+    assert [len(found) for found in rows.values()] == [1, 1, 1]
+    assert "not recorded, codec not supported" in rows["alice"][0]
+    assert "live" in rows["carol"][0]
+    assert "not recorded, end-to-end encrypted" in rows["bob"][0]
+    assert "[red]" in rows["bob"][0]
+    assert "\x1b[2J" not in table.getvalue()
 
 
 def test_a_wide_terminal_shows_every_counter(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,13 +5,20 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from isotrack_api.base import SpoolLevel
-from isotrack_api.manifest import Gap, GapReason, StopReason
-from isotrack_api.recording_report import MAX_REPORT_FILES, MAX_REPORT_TRACKS, ReportPhase, ReportStatus, SpoolReport
-from isotrack_recorder.control import SpoolState, State, TrackState
+from isotrack_api.manifest import Gap, GapReason, StopReason, UnrecordedTrack
+from isotrack_api.recording_report import (
+    MAX_REPORT_FILES,
+    MAX_REPORT_TRACKS,
+    MAX_REPORT_UNRECORDED,
+    ReportPhase,
+    ReportStatus,
+    SpoolReport,
+)
+from isotrack_recorder.control import SpoolState, State, TrackState, UnrecordedState
 from isotrack_recorder.pod.agent_report import (
     TERMINATION_BYTES,
     Ending,
@@ -89,6 +96,23 @@ def test_lists_are_cut_to_what_an_object_may_hold() -> None:
     assert report.files[-1].name == f"{MAX_REPORT_FILES + 4}.mkv", "the newest are kept"
 
 
+def a_left_out(number: int = 1, **values: object) -> UnrecordedState:
+    defaults = {"track_id": f"TR_{number}", "user_id": "alice", "source": "camera", "reason": "Encrypted"}
+    return UnrecordedState.model_validate({**defaults, **values})
+
+
+def test_tracks_that_cannot_be_recorded_are_told_at_once_and_bounded() -> None:
+    none, one, many, more = (
+        report_of(Facts(State(phase="Armed", unrecorded=tuple(a_left_out(n) for n in range(count)))), NOW_MS)
+        for count in (0, 1, MAX_REPORT_UNRECORDED, MAX_REPORT_UNRECORDED + 5)
+    )
+    assert transition_of(none) != transition_of(one) != transition_of(many) == transition_of(more)
+    assert [(row.id, row.user_id, row.source, row.reason) for row in one.unrecorded] == [
+        ("TR_0", "alice", "camera", "Encrypted")
+    ]
+    assert len(more.unrecorded) == MAX_REPORT_UNRECORDED
+
+
 def test_room_of_the_spool_is_told_while_something_is_captured() -> None:
     spool = SpoolState(level=SpoolLevel.CAMERA_SHED, used=81, capacity=100)
     state = State(
@@ -120,12 +144,18 @@ def test_counters_alone_are_no_transition() -> None:
 texts = st.text(max_size=3000)
 
 
+@example(name="n" * 300, message="m" * 3000, sid="s" * 129, track_id="t" * 300, width=70_000)
 @given(name=texts, message=texts, sid=texts, track_id=st.text(max_size=300), width=st.integers(-5, 2**40))
 def test_whatever_the_recorder_says_a_report_comes_out(
     name: str, message: str, sid: str, track_id: str, width: int
 ) -> None:
     track = a_track_state(track=(name or "t")[:200], track_id=track_id, codec=name, width=width, height=width)
-    state = State(phase="Failed", message=message, call_sid=sid, error_reason=name, tracks=(track,))
+    left_out = (
+        a_left_out(track_id=track_id[:128], user_id=(name or "u")[:256], reason=name[:64], message=message[:512]),
+    )
+    state = State(
+        phase="Failed", message=message, call_sid=sid, error_reason=name, tracks=(track,), unrecorded=left_out * 2
+    )
     report = report_of(Facts(state, reason=name, message=message), NOW_MS)
     ReportStatus.model_validate_json(report.to_json())
 
@@ -162,9 +192,42 @@ def test_termination_message_tells_whether_something_is_missing(complete: bool, 
     assert (message["reason"], message["complete"]) == (reason, complete)
 
 
-@given(message=texts, sid=texts, reason=texts, uri=texts)
-def test_termination_message_is_json_that_fits(message: str, sid: str, reason: str, uri: str) -> None:
-    committed = Committed(a_manifest(), uri, "sha256:" + "1" * 64)
+def a_missing(number: int = 1, **values: object) -> UnrecordedTrack:
+    defaults = {
+        "user_id": "alice",
+        "peer_id": "PA",
+        "track_id": f"TR_{number}",
+        "source": "camera",
+        "reason": "CodecUnsupported",
+    }
+    return UnrecordedTrack.model_validate({**defaults, **values})
+
+
+def test_termination_message_names_the_first_tracks_that_are_in_no_file() -> None:
+    rows = (a_missing(user_id="u" * 256), *(a_missing(n, reason="NoMedia") for n in range(2, 9)))
+    committed = Committed(a_manifest(complete=False, unrecorded=rows), "s3://b/recording.json", "sha256:" + "1" * 64)
+    message = json.loads(termination_message(an_ending(delivered=Delivered((), committed, committed))))
+    assert message["unrecorded"][:2] == [
+        {"userId": "u" * 39 + "…", "source": "camera", "reason": "CodecUnsupported"},
+        {"userId": "alice", "source": "camera", "reason": "NoMedia"},
+    ]
+    assert (len(message["unrecorded"]), message["unrecordedTracks"]) == (5, 8)
+
+
+def test_names_of_tracks_give_way_to_the_message_and_their_number_stays() -> None:
+    """Reports have the names, too; the message is here only."""
+    rows = tuple(a_missing(n, user_id="\U0001f600" * 256) for n in range(9))
+    committed = Committed(a_manifest(complete=False, unrecorded=rows), "s3://b/recording.json", "sha256:" + "1" * 64)
+    ending = an_ending(message="\U0001f600" * 120, delivered=Delivered((), committed, committed))
+    message = json.loads(termination_message(ending))
+    assert (message["message"], message["unrecordedTracks"]) == ("\U0001f600" * 120, 9)
+    assert "unrecorded" not in message
+
+
+@given(message=texts, sid=texts, reason=texts, uri=texts, name=st.text(min_size=1, max_size=256))
+def test_termination_message_is_json_that_fits(message: str, sid: str, reason: str, uri: str, name: str) -> None:
+    rows = tuple(a_missing(n, user_id=name, reason=reason[:64]) for n in range(9))
+    committed = Committed(a_manifest(unrecorded=rows), uri, "sha256:" + "1" * 64)
     delivered = Delivered((), committed, None)
     text = termination_message(an_ending(message=message, call_sid=sid, reason=reason, delivered=delivered))
     assert len(text.encode()) <= TERMINATION_BYTES

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from isotrack_api.base import SpoolLevel, TrackSource
 from isotrack_api.recording_report import StorageReport
-from isotrack_recorder.control import SpoolState, State, TrackState
+from isotrack_recorder.control import SpoolState, State, TrackState, UnrecordedState
 from isotrack_recorder.pod.agent_report import Facts
 from isotrack_recorder.pod.metrics import FAMILIES, metrics_text
 from isotrack_recorder.pod.metrics_server import serve_metrics
@@ -119,6 +119,16 @@ def test_any_track_id_is_a_legal_label(track_id: str) -> None:
     found = metrics(Facts(STATE.model_copy(update={"tracks": (CAMERA.model_copy(update={"track_id": track_id}),)})))
     shown = {dict(labels).get("track_id") for name, labels in found if name == "isotrack_track_packets_total"}
     assert shown == {track_id[:128].encode("utf-8", "replace").decode()}
+
+
+def test_a_track_that_cannot_be_recorded_is_told_with_its_cause_and_nobody_named() -> None:
+    row = UnrecordedState(track_id="TR_x", user_id="alice", source=TrackSource.CAMERA, reason="Encrypted")
+    longer = [row.model_copy(update={"track_id": "T" * 128 + tail}) for tail in "ab"]
+    facts = Facts(STATE.model_copy(update={"unrecorded": (row, *longer)}))
+    found = metrics(facts)
+    assert found[key("track_unrecorded", track_id="TR_x", source="camera", reason="Encrypted")] == 1
+    assert sum(name == "isotrack_track_unrecorded" for name, _ in found) == 2, "a series comes once"
+    assert "alice" not in metrics_text(facts, Traffic(), 0, recorder_up=True)
 
 
 def test_documentation_and_code_name_the_same_metrics() -> None:
