@@ -17,6 +17,8 @@ from isotrack_api.recording_report import ReportPhase
 from . import attempts as judge
 from .attempts import Stage
 from .decision import Plan
+from .recovery import finaliser_said, last_words
+from .unrecorded import explained, reason_of, reported
 from .view import AttemptView, View, format_time
 
 TRUE, FALSE, UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
@@ -54,7 +56,7 @@ _LAGGING = {
 
 
 def build_conditions(view: View, plan: Plan, now: datetime) -> tuple[Condition, ...]:
-    """All eight, always: a reader never has to wonder what an absent one means."""
+    """All nine, always: a reader never has to wonder what an absent one means."""
     old = {condition.type: condition for condition in view.recording.status.conditions}
 
     def condition(kind: ConditionType, status: ConditionStatus, reason: str, message: str = "") -> Condition:
@@ -69,9 +71,10 @@ def build_conditions(view: View, plan: Plan, now: datetime) -> tuple[Condition, 
             message=message[:1024],
         )
 
-    storage = (
+    beside = (
         condition(ConditionType.STORAGE_READY, *_storage(view, plan)),
         condition(ConditionType.UPLOAD_LAGGING, *_lagging(view, plan)),
+        condition(ConditionType.TRACKS_UNRECORDED, *_unrecorded(view)),
     )
     if plan.verdict is not None:
         verdict = plan.verdict
@@ -89,7 +92,7 @@ def build_conditions(view: View, plan: Plan, now: datetime) -> tuple[Condition, 
             condition(ConditionType.SUCCEEDED, good, verdict.reason, verdict.message),
             condition(ConditionType.RECONCILING, FALSE, Reason.RECONCILED),
             condition(ConditionType.STALLED, bad, *_unless(verdict.succeeded, verdict.reason, verdict.message)),
-            *storage,
+            *beside,
         )
     reason, message, ready, capturing = _capture(view, plan)
     stalled = plan.needs_somebody
@@ -112,7 +115,7 @@ def build_conditions(view: View, plan: Plan, now: datetime) -> tuple[Condition, 
             TRUE if stalled else FALSE,
             *_unless(not stalled, plan.reason, plan.message),
         ),
-        *storage,
+        *beside,
     )
 
 
@@ -219,6 +222,18 @@ def _lagging(view: View, plan: Plan) -> tuple[ConditionStatus, str, str]:
     if level is None:
         return UNKNOWN, Reason.NOT_STARTED, ""
     return FALSE if level is SpoolLevel.CLEAR else TRUE, *_LAGGING[level]
+
+
+def _unrecorded(view: View) -> tuple[ConditionStatus, str, str]:
+    finaliser = finaliser_said(view)
+    said = finaliser[1] if finaliser else last_words(view)
+    if rows := reported(view) or (said.unrecorded if said else ()):
+        return TRUE, reason_of(rows), explained(rows)
+    before = next((c for c in view.recording.status.conditions if c.type == ConditionType.TRACKS_UNRECORDED), None)
+    if before is not None and before.status is TRUE:
+        return TRUE, before.reason, before.message  # reports may be gone; what was not recorded stays so
+    known = any(judge.was_armed(attempt) for attempt in view.attempts)
+    return (FALSE, Reason.ALL_TRACKS_RECORDED, "") if known else (UNKNOWN, Reason.NOT_STARTED, "")
 
 
 def phase_of(conditions: Sequence[Condition]) -> Phase:

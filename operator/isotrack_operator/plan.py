@@ -27,7 +27,8 @@ from .builders import names
 from .decision import Check, Plan, over, start_timeout
 from .diagnose import POD_GRACE, Context, Diagnosis, diagnose
 from .gate import GATE
-from .recovery import STRAGGLER_PATIENCE, conclude, shipping, stop_info, volumes_of
+from .recovery import STRAGGLER_PATIENCE, conclude, last_words, shipping, stop_info, volumes_of
+from .unrecorded import missing
 from .view import AttemptView, View, parse_time
 
 MAX_FRUITLESS = 5
@@ -74,14 +75,18 @@ def attempt_finished_it(view: View, now: datetime) -> Plan | None:
         text = f"attempt {_numbers(late)} still ships what it captured"
         return Plan(reason=Reason.UPLOADING, message=text, again_after=left + 0.5)
     stop = stop_info(view, end)
-    complete = _last_word_on_completeness(view)
+    said = last_words(view)
+    complete = said.complete if said else None
+    left_out = missing(view, said)
     lost = [a for a in view.attempts[:-1] if _lost_media(a)]
     # Who wrote the manifest knows what it holds; without a word from there, a captured attempt that vanished counts as lost.
-    if complete is False or (complete is None and lost):
+    if complete is False or (complete is None and (lost or left_out)):
         text = "media is known to be missing beyond the gaps that the manifest declares"
         if lost:
             text = f"attempt {_numbers(lost)} captured media and ended before all of it was in the bucket; see the manifest"
-        return over(False, Reason.PARTIALLY_UPLOADED, text, stop)
+        if left_out:
+            text = f"{text}; not recorded: {left_out}"
+        return over(False, Reason.PARTIALLY_UPLOADED, text[:1000], stop)
     text = "every file is in the bucket and verified"
     return over(True, Reason.UPLOADED, f"{text}; {end.message}"[:1000] if end.message else text, stop)
 
@@ -343,16 +348,6 @@ def _lost_media(attempt: AttemptView) -> bool:
 
 def _numbers(attempts: Sequence[AttemptView]) -> str:
     return ", ".join(str(attempt.n) for attempt in attempts)
-
-
-def _last_word_on_completeness(view: View) -> bool | None:
-    """What the attempt that ended last says about the manifest, which it was the last to write."""
-    said = [
-        (end.at, end.termination.complete)
-        for attempt in view.attempts
-        if (end := judge.ending(attempt)) and end.at and end.termination and end.termination.complete is not None
-    ]
-    return max(said, key=lambda word: word[0])[1] if said else None
 
 
 def _stopped_too_early(view: View) -> Plan:

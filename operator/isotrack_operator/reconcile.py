@@ -15,12 +15,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from isotrack_api.conditions import ConditionStatus, ConditionType, Reason
+from isotrack_api.conditions import Condition, ConditionStatus, ConditionType, Reason
 from isotrack_api.recording import Recording, RecordingStatus, StopInfo
 from isotrack_api.resource import API_VERSION
 
 from .builders import names
-from .builders.event import build_event
+from .builders.event import build_event, build_warning
 from .builders.lease import build_claim
 from .calls import Calls
 from .cluster import Cluster
@@ -35,7 +35,7 @@ from .recovery import given_up
 from .settings import Settings
 from .status import build_status, dump, is_news
 from .store import Place, Store
-from .view import Claim, ClaimState, View
+from .view import Claim, ClaimState, View, format_time
 
 log = logging.getLogger(__name__)
 
@@ -227,6 +227,7 @@ class Reconciler:
             return  # deleted meanwhile
         self._store.put(RECORDING, answer)
         await self._announce(recording, status)
+        await self._warn(recording, status)
 
     async def _announce(self, recording: Recording, status: RecordingStatus) -> None:
         """Log and announce the transition that this write made; after the write, so that it is never announced in vain."""
@@ -249,6 +250,14 @@ class Reconciler:
         instance = self._settings.instance
         await self._cluster.announce(build_event(recording, transition, note, warning=stalled, instance=instance))
 
+    async def _warn(self, recording: Recording, status: RecordingStatus) -> None:
+        """Announce that tracks cannot be recorded, once for each cause. The phase knows nothing of it: the recording goes on."""
+        found = _left_out(status)
+        if found is None or ((before := _left_out(recording.status)) is not None and before.reason == found.reason):
+            return
+        instance, time = self._settings.instance, format_time(self._now())
+        await self._cluster.announce(build_warning(recording, found, time, instance=instance))
+
     async def _refresh(self, place: Place) -> None:
         body = await self._cluster.find(RECORDING, *place)
         if body is not None:
@@ -267,6 +276,12 @@ async def release_claim(cluster: Cluster, namespace: str, name: str, uid: str) -
     lease = await cluster.find(LEASE, namespace, name)
     if lease is not None and (lease.get("spec") or {}).get("holderIdentity") == uid:
         await cluster.delete(LEASE, namespace, name, uid=lease["metadata"]["uid"])
+
+
+def _left_out(status: RecordingStatus) -> Condition | None:
+    """The condition that says so, where it is True."""
+    kind = ConditionType.TRACKS_UNRECORDED
+    return next((c for c in status.conditions if c.type == kind and c.status is ConditionStatus.TRUE), None)
 
 
 def _is_held(recording: Recording) -> bool:

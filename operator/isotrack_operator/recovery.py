@@ -21,6 +21,7 @@ from .builders import names
 from .decision import Plan, over
 from .diagnose import Context, diagnose
 from .resolve import storage_of
+from .unrecorded import missing
 from .view import AttemptView, Termination, View, parse_termination
 
 STRAGGLER_PATIENCE = timedelta(seconds=360)
@@ -87,6 +88,16 @@ def finaliser_said(view: View) -> tuple[datetime | None, Termination] | None:
     return (pod.agent.ended_at, said) if said else None
 
 
+def last_words(view: View) -> Termination | None:
+    """What the attempt that ended last said about the manifest, which it was the last to write."""
+    said = [
+        (end.at, end.termination)
+        for attempt in view.attempts
+        if (end := judge.ending(attempt)) and end.at and end.termination and end.termination.complete is not None
+    ]
+    return max(said, key=lambda word: word[0])[1] if said else None
+
+
 def stop_info(view: View, end: Ending) -> StopInfo:
     """Why a recording is over whose last attempt ended with `end`."""
     said = end.termination.stop_reason if end.termination else None
@@ -121,7 +132,10 @@ def _judged(view: View, finaliser: AttemptView, cause: str, stop: StopInfo, now:
     if job.complete:
         if said is not None and said.complete and stop.reason in GOOD_ENDS:
             return over(True, Reason.UPLOADED, f"every file is in the bucket and verified ({cause})"[:1000], stop)
-        text = f"{cause}; what was in the bucket is finished: see the gaps in the manifest"
+        left_out = missing(view, said)
+        text = f"{cause[:300] if left_out else cause}; what was in the bucket is finished: see the gaps in the manifest"
+        if left_out:
+            text = f"{text}; not recorded: {left_out}"
         return over(False, Reason.PARTIALLY_UPLOADED, text[:1000], stop)
     refused = pod is not None and pod.agent.exit_code in REFUSALS
     if job.failed or refused:  # a refusal would only come again

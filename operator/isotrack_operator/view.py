@@ -25,6 +25,7 @@ from .errors import cut
 
 Object = Mapping[str, Any]
 MAX_TERMINATION_BYTES = 4096
+MAX_LEFT_OUT = 10
 
 
 def parse_time(text: str | None) -> datetime | None:
@@ -41,6 +42,17 @@ def parse_time(text: str | None) -> datetime | None:
 def format_time(moment: datetime) -> str:
     """RFC 3339 with seconds, as metav1.Time has it."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """A track that was wanted and cannot be recorded. Foreign text, as it came."""
+
+    user_id: str
+    source: str
+    reason: str
+    """As in the manifest: Encrypted, CodecUnsupported, …"""
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +73,10 @@ class Termination:
     ended_at: datetime | None = None
     epoch_ms: int | None = None
     call_sid: str = ""
+    unrecorded: tuple[LeftOut, ...] = ()
+    """The first of the tracks that are in no file,"""
+    unrecorded_tracks: int = 0
+    """and how many there are."""
 
 
 def parse_termination(text: str) -> Termination | None:
@@ -94,7 +110,19 @@ def parse_termination(text: str) -> Termination | None:
         ended_at=parse_time(word("endedAt", 40)),
         epoch_ms=count("epochMs"),
         call_sid=word("callSid", 128),
+        unrecorded=_left_out(value.get("unrecorded")),
+        unrecorded_tracks=count("unrecordedTracks") or 0,
     )
+
+
+def _left_out(rows: object) -> tuple[LeftOut, ...]:
+    found = []
+    for row in rows[:MAX_LEFT_OUT] if isinstance(rows, list) else ():
+        words = [row.get(key) for key in ("userId", "source", "reason")] if isinstance(row, dict) else [None]
+        if all(isinstance(word, str) for word in words):
+            user_id, source, reason = (cut(word, 64) for word in words)
+            found.append(LeftOut(user_id=user_id, source=source, reason=reason))
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from isotrack_operator import attempts as judge
@@ -146,3 +148,14 @@ def test_a_settled_stay_counts_as_progress_even_if_nobody_spoke() -> None:
 def test_termination_messages_may_be_anything(text: str) -> None:
     found = parse_termination(text)
     assert found is None or (found.files, found.lost_ms, found.stop_reason, found.ended_at) == (None, None, None, None)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [5, "x", {}, [None, 5, [], {"userId": "a"}], [{"userId": "a", "source": 5, "reason": "r"}]],
+    ids=lambda rows: type(rows).__name__,
+)
+def test_tracks_of_a_termination_message_may_be_anything(rows: object) -> None:
+    found = parse_termination(json.dumps({"unrecorded": rows, "unrecordedTracks": "many"}))
+    assert found is not None
+    assert (found.unrecorded, found.unrecorded_tracks) == ((), 0)

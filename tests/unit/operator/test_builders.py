@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from isotrack_api.conditions import Condition, ConditionStatus
 from isotrack_api.credentials import CaCertificate, StorageCredentials
 from isotrack_api.intent import Intent
 from isotrack_api.manifest import StopReason
@@ -17,7 +18,7 @@ from isotrack_api.recording import Phase, Transition
 from isotrack_api.recording_class import RecorderPod
 from isotrack_operator.builders import names
 from isotrack_operator.builders.check import NAME_VARIABLE, build_check
-from isotrack_operator.builders.event import build_event
+from isotrack_operator.builders.event import build_event, build_warning
 from isotrack_operator.builders.job import INTENT_VARIABLE, build_job
 from isotrack_operator.builders.lease import build_claim
 from isotrack_operator.builders.parts import escaped, unescaped
@@ -221,6 +222,21 @@ def test_job_of_a_class_that_sets_everything(golden: Golden) -> None:
                 Transition(seq=3, phase=Phase.RECORDING, time="2026-11-21T12:00:00Z", reason="Capturing"),
                 "media is being captured",
                 warning=False,
+                instance="operator-0",
+            ),
+        ),
+        (
+            "event-unrecorded.yaml",
+            build_warning(
+                RECORDING,
+                Condition(
+                    type="TracksUnrecorded",
+                    status=ConditionStatus.TRUE,
+                    last_transition_time="2026-11-21T12:00:00Z",
+                    reason="EndToEndEncrypted",
+                    message="not recorded: alice camera (end-to-end encrypted).",
+                ),
+                "2026-11-21T12:00:01Z",
                 instance="operator-0",
             ),
         ),

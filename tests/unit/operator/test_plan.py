@@ -318,6 +318,34 @@ def test_lost_media_is_never_called_uploaded(first: Any, complete: bool | None, 
     assert verdict.reason == reason
 
 
+ENCRYPTED = {"id": "TR_1", "userId": "alice", "source": "camera", "reason": "Encrypted"}
+
+
+@pytest.mark.parametrize(
+    ("said", "reported"),
+    [
+        pytest.param({"complete": False, "unrecorded": [ENCRYPTED], "unrecordedTracks": 1}, [], id="as-the-agent-says"),
+        pytest.param({"complete": False}, [ENCRYPTED], id="as-reported"),
+        pytest.param(None, [ENCRYPTED], id="last-words-lost"),
+    ],
+)
+def test_the_verdict_says_which_tracks_could_not_be_recorded(said: Any, reported: list[Any]) -> None:
+    pod = a_pod().ended(0, said=said) if said else a_pod().ended(0)
+    verdict = decide(a_view(jobs=[a_job().complete()], pods=[pod], reports=[capturing(unrecorded=reported)])).verdict
+    assert verdict is not None
+    assert verdict.reason == "PartiallyUploaded"
+    assert verdict.message.endswith("; not recorded: alice camera (end-to-end encrypted)")
+
+
+def test_the_verdict_counts_the_tracks_that_it_does_not_name() -> None:
+    said = {"complete": False, "unrecorded": [{**ENCRYPTED, "reason": "NoMedia"}] * 5, "unrecordedTracks": 12}
+    verdict = decide(
+        a_view(jobs=[a_job().complete()], pods=[a_pod().ended(0, said=said)], reports=[capturing()])
+    ).verdict
+    assert verdict is not None
+    assert verdict.message.endswith("alice camera (nothing in it can be decoded) and 7 more")
+
+
 def test_end_waits_for_an_earlier_attempt_that_still_ships() -> None:
     """Its files join the manifest late; until then the recording is not over, and nothing is called lost."""
     jobs = [a_job(1), a_job(2).complete()]

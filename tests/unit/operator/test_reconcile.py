@@ -185,6 +185,27 @@ def test_pods_run_as_the_account_that_the_class_chose_or_one_of_our_own(chosen: 
     assert [name for kind, name in operated.api.objects if kind is SERVICE_ACCOUNT] == ([] if chosen else [own])
 
 
+def test_tracks_that_cannot_be_recorded_are_announced_once_for_each_cause() -> None:
+    """The phase does not change by it, so no transition tells."""
+    operated = Operated(a_recording())
+    for kind, body in ((JOB, a_job().body), (POD, _labelled(a_pod().running().body))):
+        operated.store.put(kind, operated.api.keep(kind, body))
+    row = {"userId": "alice", "source": "camera", "reason": "CodecUnsupported"}
+    rows: list[dict[str, str]] = []
+    for number, reason in enumerate(["CodecUnsupported", "CodecUnsupported", "Encrypted", "Encrypted"]):
+        rows.append({**row, "id": f"TR_{number}", "reason": reason})
+        report = _labelled(_wire(capturing(unrecorded=rows)))
+        operated.store.put(RECORDING_REPORT, operated.api.keep(RECORDING_REPORT, report))
+        operated.turn()
+    told = [event for event in operated.api.events if event["action"] == "TracksUnrecorded"]
+    assert [(event["type"], event["reason"]) for event in told] == [
+        ("Warning", "UnsupportedCodec"),
+        ("Warning", "EndToEndEncrypted"),
+    ]
+    assert len({event["metadata"]["name"] for event in told}) == 2
+    assert told[0]["note"].startswith("not recorded: alice camera (codec not supported).")
+
+
 @pytest.mark.parametrize("deleted", [False, True])
 def test_a_finaliser_that_cannot_be_made_is_waited_for_unless_everything_goes(deleted: bool) -> None:
     recording = a_recording(desiredState="Stopped")

@@ -71,6 +71,13 @@ def test_the_finaliser_decides_how_it_ended(job: Any, pod: Any, verdict: str | N
     assert found.verdict is not None or found.reason == "Recovering"
 
 
+def test_the_finaliser_says_which_tracks_could_not_be_recorded() -> None:
+    row = {"userId": "alice", "source": "camera", "reason": "CodecUnsupported"}
+    pod = a_finaliser_pod(0, complete=False, unrecorded=[row], unrecordedTracks=1)
+    found = decide(a_stopped_view(jobs=[a_finaliser().complete()], pods=[pod]))
+    assert found.message.endswith("see the gaps in the manifest; not recorded: alice camera (codec not supported)")
+
+
 def test_a_refused_finaliser_is_not_repeated() -> None:
     found = decide(a_stopped_view(jobs=[a_finaliser()], pods=[a_finaliser_pod(73)]))
     assert found.delete_jobs == ("standup-6269dc2a-finalise",)

@@ -155,7 +155,7 @@ def test_conditions_and_phase(view: View, phase: Phase, expected: dict[str, str]
     status = status_of(view)
     assert status.phase is phase
     assert conditions(status).items() >= expected.items()
-    assert len(status.conditions) == 8
+    assert len(status.conditions) == 9
 
 
 def filling(level: str, phase: str = "Capturing") -> View:
@@ -191,6 +191,98 @@ def filling(level: str, phase: str = "Capturing") -> View:
 def test_a_disk_that_fills_is_told_by_a_condition(view: View, expected: dict[str, str]) -> None:
     found = conditions(status_of(view))
     assert {kind: found[kind] for kind in expected} == expected
+
+
+def left_out(n: int = 1, reason: str = "Encrypted", **more: str) -> dict[str, str]:
+    return {"id": f"TR_{n}", "userId": "alice", "source": "camera", "reason": reason, **more}
+
+
+def with_left_out(*rows: dict[str, str], phase: str = "Capturing") -> View:
+    """An attempt that tells of tracks that cannot be recorded."""
+    return a_view(**RUNNING, reports=[capturing(phase=phase, unrecorded=list(rows))])
+
+
+@pytest.mark.parametrize(
+    ("view", "expected"),
+    [
+        pytest.param(a_view(jobs=[a_job()], pods=[a_pod()]), "Unknown/NotStarted", id="not-armed"),
+        pytest.param(with_left_out(), "False/AllTracksRecorded", id="none"),
+        pytest.param(with_left_out(left_out()), "True/EndToEndEncrypted", id="encrypted"),
+        pytest.param(with_left_out(left_out(reason="CodecUnsupported")), "True/UnsupportedCodec", id="codec"),
+        pytest.param(with_left_out(left_out(reason="SubscriptionRefused")), "True/TrackRefused", id="refused"),
+        pytest.param(with_left_out(left_out(reason="SomethingNew")), "True/TrackRefused", id="of-a-newer-recorder"),
+        pytest.param(
+            with_left_out(left_out(reason="CodecUnsupported"), left_out(2)), "True/EndToEndEncrypted", id="both"
+        ),
+        pytest.param(
+            a_view(
+                jobs=[a_job(1).failed(), a_job(2)],
+                pods=[a_pod(1).ended(75), a_pod(2).running()],
+                reports=[capturing(1, unrecorded=[left_out()]), capturing(2)],
+            ),
+            "True/EndToEndEncrypted",
+            id="of-an-earlier-attempt",
+        ),
+        pytest.param(
+            a_view(
+                jobs=[a_job().complete()],
+                pods=[a_pod().ended(0, said={"complete": False, "unrecorded": [left_out(reason="NoMedia")]})],
+                reports=[capturing()],
+            ),
+            "True/TrackRefused",
+            id="known-at-the-end-only",
+        ),
+    ],
+)
+def test_tracks_that_cannot_be_recorded_are_told_by_a_condition(view: View, expected: str) -> None:
+    found = conditions(status_of(view))
+    assert found["TracksUnrecorded"] == expected
+
+
+def test_the_rest_is_recorded_all_the_same() -> None:
+    found = conditions(status_of(with_left_out(left_out())))
+    assert (found["Ready"], found["Stalled"]) == ("True/Capturing", "False/Reconciled")
+
+
+def told(view: View) -> str:
+    return next(c.message for c in status_of(view).conditions if c.type == "TracksUnrecorded")
+
+
+def test_the_condition_names_who_what_why_and_what_to_do() -> None:
+    codec = left_out(2, "CodecUnsupported", userId="bob", source="screenshare", message="video offered as H266")
+    text = told(with_left_out(left_out(message="the track is end-to-end encrypted"), codec))
+    assert text == (
+        "not recorded: alice camera (end-to-end encrypted), bob screenshare (codec not supported: video offered as H266)."
+        " The recorder has no key: what is to be recorded must be published without end-to-end encryption."
+        " Clients must publish Opus, PCMU, PCMA or G722, and VP8, VP9, AV1, H264 or H265."
+    )
+
+
+@pytest.mark.parametrize(
+    ("count", "more"), [(5, ""), (6, " and 1 more"), (49, " and 44 more"), (50, " and at least 45 more")]
+)
+def test_the_condition_names_five_and_counts_the_rest(count: int, more: str) -> None:
+    text = told(with_left_out(*(left_out(n, userId=f"u{n}") for n in range(count))))
+    assert text.startswith("not recorded: u0 camera (")
+    assert f"u4 camera (end-to-end encrypted){more}. The recorder" in text
+
+
+def test_hostile_names_are_cut_and_on_one_line() -> None:
+    nasty = "\u202e\x1b[2J\n" * 40
+    reasons = ("Encrypted", "SubscriptionRefused", "CodecUnsupported", "N" * 63, "M" * 63)
+    rows = [left_out(n, reasons[n % 5], userId=nasty, message=nasty) for n in range(50)]
+    text = told(with_left_out(*rows))
+    assert len(text) < 1024
+    assert text.endswith("H265."), "what to do is not cut away"
+    assert text.isprintable()
+
+
+def test_what_was_not_recorded_stays_so_when_its_report_is_gone() -> None:
+    """A recorder and an agent that begin again may know of less; their words came with the reports."""
+    first = status_of(with_left_out(left_out()))
+    view = again(with_left_out(left_out()), first, attempts=())
+    later = {c.type: c for c in status_of(view).conditions}["TracksUnrecorded"]
+    assert later in first.conditions
 
 
 def test_bytes_in_the_spool_alone_are_no_news() -> None:
