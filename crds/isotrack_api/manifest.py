@@ -104,11 +104,11 @@ class ManifestTrack(ApiModel):
     key_frames: Count
     """Of these, how many a player can begin at."""
     packets: Count
-    """RTP packets of the track that came, over all of its files' parts."""
+    """RTP packets that came: of sound those of this file; pictures that are cut into several files have the track's in each."""
     packets_lost: Count
-    """Never arrived, although asked for again."""
+    """Never arrived, although asked for again; of the same part of the track as `packets`."""
     packets_recovered: Count
-    """Arrived only after they were asked for again."""
+    """Arrived only after they were asked for again; of the whole track."""
     media_bytes: Count
     """Bytes of the frames."""
     silence_ms: Milliseconds = 0
@@ -163,7 +163,7 @@ class ManifestFile(ApiModel):
     part_bytes: Annotated[int, Field(ge=1, le=2**40)] | None = None
     """Size of the parts that `partsSha256` is over."""
     summary: Annotated[str, Field(max_length=1024)] = ""
-    """One line for people: frames, share of packets received, gaps, seconds lost, drift, A/V offset (pictures minus sound), duration."""
+    """One line for people: frames, share of packets received, gaps, seconds lost, drift, A/V offset (pictures minus sound), duration. `isotrack verify` says the same of what it finds in the file."""
     tracks: Annotated[tuple[ManifestTrack, ...], Field(min_length=1, max_length=8)]
     """What is in the file, in the order of its track numbers."""
 

@@ -110,30 +110,33 @@ class Call:
         Args:
             reports: When sender reports are sent.
             not_before: Nothing arrives earlier: an SFU hands over its backlog then.
-            lost: Numbers of frames that never arrive.
+            lost: Numbers of frames that never arrive, each a packet.
         """
         gone = set(lost)
-        after_gap = damaged = False
+        missing, damaged = 0, False
         first = new_ssrc
         previous = 0
         for number, (at, data, key) in enumerate(frames):
             ticks = self.ticks(sender, rate, at, base)
             if number in gone:
-                after_gap = damaged = True
+                missing, damaged = missing + 1, True
                 continue
             damaged = damaged and not key
             arrival = self._ns(max(at + sender.transit + sender.jitter(number), not_before))
             if first:
                 self._events.append((arrival, len(self._events), "ssrc",
                                      {"track": log, "ssrc": 1234, "timestamp": ticks}))  # fmt: skip
-            if after_gap:
+            if missing:
                 self._events.append((arrival, len(self._events), "gap",
-                                     {"track": log, "packets": 1, "after": previous, "before": ticks}))  # fmt: skip
+                                     {"track": log, "packets": missing, "after": previous, "before": ticks}))  # fmt: skip
             flags = (
-                Flag.KEY * key | Flag.DISCONTINUITY * first | Flag.AFTER_GAP * after_gap | Flag.UNDECODABLE * damaged
+                Flag.KEY * key
+                | Flag.DISCONTINUITY * first
+                | Flag.AFTER_GAP * (missing > 0)
+                | Flag.UNDECODABLE * damaged
             )
             self.record(log, ticks, arrival, flags, data)
-            first, after_gap, previous = False, False, ticks
+            first, missing, previous = False, 0, ticks
         for at in reports:
             ntp = round((WALL_NS / SECOND + at + sender.wall_error) * 2**32)
             self.event("report", at + sender.transit + 0.004, track=log, ntp=ntp,

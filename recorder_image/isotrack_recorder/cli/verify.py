@@ -6,13 +6,12 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
 from pydantic.alias_generators import to_camel
 
-from isotrack_recorder.verify.judge import TrackVerdict, Verdict, judge_manifest
+from isotrack_recorder.verify.judge import Verdict, judge_manifest
 from isotrack_recorder.verify.place import find_place, parse_manifest
 from isotrack_recorder.verify.run import verify_files
 
@@ -59,29 +58,9 @@ def _camel(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def describe(verdict: Verdict) -> str:
-    """One line; foreign text is made fit to print."""
-    name = plain(verdict.name, 200)
-    facts = ", ".join(_facts(verdict))
+    """The file's line as it was found, behind it what contradicts the manifest; foreign text is made fit to print."""
+    name, found = plain(verdict.name, 200), plain(verdict.summary, 1024)
     if verdict.ok:
-        return f"ok    {name}: {facts}"
-    return f"FAIL  {name}: {'; '.join(plain(problem, 400) for problem in verdict.problems)}" + (
-        f" ({facts})" if facts else ""
-    )
-
-
-def _facts(verdict: Verdict) -> Iterator[str]:
-    if not verdict.tracks:
-        return
-    yield from (_track(track) for track in verdict.tracks)
-    yield f"{verdict.lost_ms / 1000:.2f} s lost"
-    if verdict.drift_ppm is not None:
-        yield f"drift {verdict.drift_ppm:+.0f} ppm"
-    if verdict.offset_ms is not None:
-        yield f"A/V {verdict.offset_ms:+.0f} ms (declared {verdict.declared_offset_ms or 0:+d})"
-    decoded = "" if verdict.decoded_ms is None else f", {verdict.decoded_ms / 1000:.2f} s of sound"
-    yield f"{verdict.duration_ms / 1000:.2f} s{decoded}"
-
-
-def _track(track: TrackVerdict) -> str:
-    gaps = f"gaps {track.gaps_seen} seen, {track.gaps_declared} declared"
-    return f"{plain(track.codec)} {track.present} of {track.expected} frames ({track.percent:.1f} %), {gaps}"
+        return f"ok    {name}: {found}"
+    wrong = "; ".join(plain(problem, 400) for problem in verdict.problems)
+    return f"FAIL  {name}: {found}; wrong: {wrong}" if found else f"FAIL  {name}: {wrong}"

@@ -44,8 +44,8 @@ class Placed(NamedTuple):
     """Ticks of one span count from one base."""
     data: bytes
     key: bool
-    lost: bool
-    """Packets before it were abandoned."""
+    lost: int
+    """Packets that were abandoned before it."""
     damaged: bool
     """Made from pictures that never came."""
     codec: int
@@ -84,6 +84,8 @@ class LaneState:
     frames: int = 0
     key_frames: int = 0
     bytes: int = 0
+    packets_lost: int = 0
+    """Abandoned right before one of its frames."""
 
 
 @dataclass(slots=True)
@@ -142,6 +144,7 @@ class LaneWriter:
         lane.end_ns = max(lane.end_ns or 0, end_ns)
         lane.frames += len(frames)
         lane.bytes += sum([len(placed.data) for placed in frames])
+        lane.packets_lost += sum([placed.lost for placed in frames])
 
     @property
     def crash(self) -> Cause | None:

@@ -27,6 +27,8 @@ _KEY: Final = int(Flag.KEY)
 _DISCONTINUITY: Final = int(Flag.DISCONTINUITY)
 _AFTER_GAP: Final = int(Flag.AFTER_GAP)
 _UNDECODABLE: Final = int(Flag.UNDECODABLE)
+_MAX_LOST: Final = 1 << 32
+"""More in a row is no count."""
 EARLY_NS: Final = 60 * SECOND
 """A frame is placed so much before the first capture at most: it took its time to us."""
 
@@ -94,8 +96,8 @@ class LogWalk:
     next_second: int | None = None
     """Second of the first frame beyond the last horizon; None = there is none yet."""
     losses: int = 0
-    lost: set[tuple[int, int]] = field(default_factory=set)
-    """Span and ticks of frames before which packets were abandoned."""
+    lost: dict[tuple[int, int], int] = field(default_factory=dict)
+    """Span and ticks of frames → packets that were abandoned before them."""
     ahead: _Cursor | None = None
     behind: _Cursor | None = None
     heads: deque[Placed] = field(default_factory=deque)
@@ -184,7 +186,9 @@ class LogWalk:
         state = self.state
         cursor = self.behind = self.behind or _Cursor(self.spool.batches(state.key, state.behind, checked=False))
         if len(self.track.losses) > self.losses:
-            self.lost.update((loss.span, loss.before) for loss in self.track.losses[self.losses :])
+            for loss in self.track.losses[self.losses :]:
+                packets = min(max(loss.packets, 1), _MAX_LOST)
+                self.lost[loss.span, loss.before] = self.lost.get((loss.span, loss.before), 0) + packets
             self.losses = len(self.track.losses)
         number = state.number + len(self.heads)
         # No frame is heard before or after the call: what a timeline says that is more is no place to fill with silence
@@ -218,7 +222,7 @@ class LogWalk:
             frame, is_key = batch.data[start:end], flags & _KEY != 0
             if is_key:
                 codec = codec_index(track, codec, batch.arrivals[number], frame)
-            lost = flags & _AFTER_GAP != 0 or (span, ticks) in self.lost
+            lost = self.lost.get((span, ticks), 0) or int(flags & _AFTER_GAP != 0)
             damaged = flags & _UNDECODABLE != 0
             heads.append(Placed(ns, key, ticks, span, frame, is_key, lost, damaged, codec, segment, base + end))
 

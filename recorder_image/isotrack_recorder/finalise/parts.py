@@ -216,7 +216,7 @@ class Part:
         plan = self.state.plan
         zero = plan.origin_ns
         start = plan.zero_ns if lane.first_ns is None else lane.first_ns
-        counters = [self._facts.tracks[log].counters for log in lane.logs]
+        packets, packets_lost, packets_recovered = self._packets(writer)
         clocks = [timelines[log] for log in lane.logs if log in timelines]
         clock = max(clocks, key=lambda clock: clock.knotted, default=None)
         return LaneResult(
@@ -229,9 +229,9 @@ class Part:
             frames=lane.frames,
             key_frames=lane.key_frames,
             media_bytes=lane.bytes,
-            packets=sum(row.get("packets", 0) for row in counters),
-            packets_lost=sum(row.get("lost", 0) for row in counters),
-            packets_recovered=sum(row.get("recovered", 0) for row in counters),
+            packets=packets,
+            packets_lost=packets_lost,
+            packets_recovered=packets_recovered,
             silence_ms=writer.silence_ms if isinstance(writer, SoundWriter) else 0,
             overlap_ms=writer.overlap_ms if isinstance(writer, SoundWriter) else 0,
             drift_ppm=clock.drift_ppm if clock else None,
@@ -239,6 +239,20 @@ class Part:
             sizes=writer.sizes() if isinstance(writer, PictureWriter) else (),
             gaps=lane.gaps.rows(zero),
         )
+
+    def _packets(self, writer: SoundWriter | PictureWriter) -> tuple[int, int, int]:
+        """Packets that came, were lost, and came when asked for again.
+
+        Totals are kept per track. A packet of sound is a frame, so of sound that is cut into several files each tells its own; how
+        many packets made a picture is not known.
+        """
+        lane: LaneState = writer.state
+        counters = [self._facts.tracks[log].counters for log in lane.logs]
+        came, lost, recovered = (sum(row.get(name, 0) for row in counters) for name in ("packets", "lost", "recovered"))
+        whole = self.state.cut_ns is None and self.state.plan.part == 1
+        if came and not whole and isinstance(writer, SoundWriter):
+            return lane.frames, lane.packets_lost, recovered
+        return came, lost, recovered
 
 
 def _header(plan: FilePlan, facts: SpoolFacts) -> FileHeader:

@@ -1,38 +1,95 @@
-"""One line about a file, from its entry in the manifest: how much of what was sent is in it, and when (pure).
+"""One line about a file: how much of what was sent is in it, and when (pure).
 
-The entry carries it, and `isotrack verify` holds it against the entry and then the entry against the file.
+The file's entry in the manifest carries it as it was recorded. `isotrack verify` says the same line of what it found in the file,
+so whoever reads both compares words, and a file that nobody touched has the same line twice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
 
 from isotrack_api.base import MediaKind
-from isotrack_api.manifest import ManifestFile, ManifestTrack
+from isotrack_api.manifest import ManifestFile
 
 from .gaps import LOSSES
 
+_NAMES: Final = {MediaKind.AUDIO: "sound", MediaKind.VIDEO: "pictures"}
+
+
+@dataclass(frozen=True, slots=True)
+class TrackFigures:
+    """What the line says of one track."""
+
+    kind: MediaKind
+    codec: str
+    frames: int
+    packets: int
+    """That came."""
+    packets_lost: int
+    gaps: int
+    start_ms: float
+    """First frame; only the difference of two tracks is told."""
+    drift_ppm: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class FileFigures:
+    """What the line says."""
+
+    tracks: tuple[TrackFigures, ...]
+    lost_ms: int
+    duration_ms: float
+
+
+def recorded(file: ManifestFile) -> FileFigures:
+    """The figures of a file as its entry in the manifest has them."""
+    return FileFigures(
+        tracks=tuple(
+            TrackFigures(
+                kind=track.kind,
+                codec=track.codec,
+                frames=track.frames,
+                packets=track.packets,
+                packets_lost=track.packets_lost,
+                gaps=len(track.gaps),
+                start_ms=track.start_ms,
+                drift_ppm=track.drift_ppm,
+            )
+            for track in file.tracks
+        ),
+        lost_ms=sum(gap.duration_ms for track in file.tracks for gap in track.gaps if gap.reason in LOSSES),
+        duration_ms=file.duration_ms,
+    )
+
+
+def tell(figures: FileFigures) -> str:
+    """Say per track frames, share of packets received and gaps; then seconds lost, drift, A/V offset and duration."""
+    return ", ".join(_facts(figures))
+
 
 def summarise(file: ManifestFile) -> str:
-    """Say per track frames, share of packets received and gaps; then seconds lost, drift, A/V offset and duration."""
-    return ", ".join(_facts(file))
+    """The line of a file as it was recorded."""
+    return tell(recorded(file))
 
 
-def _facts(file: ManifestFile) -> Iterator[str]:
-    yield from (_track(track) for track in file.tracks)
-    lost = sum(gap.duration_ms for track in file.tracks for gap in track.gaps if gap.reason in LOSSES)
-    yield f"{lost / 1000:.2f} s lost"
-    drift = next((track.drift_ppm for track in file.tracks if track.drift_ppm is not None), None)
-    if drift is not None:
-        yield f"drift {drift:+.0f} ppm"
-    starts = {track.kind: track.start_ms for track in reversed(file.tracks)}
+def _facts(figures: FileFigures) -> Iterator[str]:
+    yield from (_track(track) for track in figures.tracks)
+    yield f"{figures.lost_ms / 1000:.2f} s lost"
+    drifts = {track.kind: track.drift_ppm for track in reversed(figures.tracks) if track.drift_ppm is not None}
+    starts = {track.kind: track.start_ms for track in reversed(figures.tracks)}
+    if drifts:
+        of = {kind: f" ({_NAMES[kind]})" if len(starts) > 1 else "" for kind in drifts}
+        yield "drift " + " and ".join(f"{drifts[kind]:+.0f} ppm{of[kind]}" for kind in MediaKind if kind in drifts)
     if len(starts) == len(MediaKind):
-        yield f"A/V {starts[MediaKind.VIDEO] - starts[MediaKind.AUDIO]:+d} ms"
-    yield f"{file.duration_ms / 1000:.2f} s"
+        yield f"A/V {starts[MediaKind.VIDEO] - starts[MediaKind.AUDIO]:+.0f} ms"
+    yield f"{figures.duration_ms / 1000:.2f} s"
 
 
-def _track(track: ManifestTrack) -> str:
+def _track(track: TrackFigures) -> str:
+    # NB: rounded down, for 100.0 % must mean that nothing was lost.
     sent = track.packets + track.packets_lost
-    share = f" ({100.0 * track.packets / sent:.1f} % of packets)" if track.packets else ""
-    gaps = f"{len(track.gaps)} gap" + "s" * (len(track.gaps) != 1)
+    share = f" ({track.packets * 1000 // sent / 10:.1f} % of packets)" if track.packets else ""
+    gaps = f"{track.gaps} gap" + "s" * (track.gaps != 1)
     return f"{track.codec} {track.frames} frames{share}, {gaps}"

@@ -8,7 +8,7 @@ the file: a picture that does not decode where the manifest says that pictures a
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from isotrack_api.base import MediaKind
@@ -16,7 +16,7 @@ from isotrack_api.manifest import Gap, Manifest, ManifestFile, ManifestTrack
 from isotrack_recorder.checksums import FileDigest
 from isotrack_recorder.finalise.gaps import LOSSES
 from isotrack_recorder.finalise.manifest import lost_ms
-from isotrack_recorder.finalise.summary import summarise
+from isotrack_recorder.finalise.summary import FileFigures, TrackFigures, recorded, summarise, tell
 
 from .seen import Hole, Seen, SeenError, SeenStream
 
@@ -48,11 +48,8 @@ class TrackVerdict:
     gaps_declared: int
     gaps_seen: int
     """Pictures: pauses of 2 s and more. Sound: silence of 100 ms and more."""
-
-    @property
-    def percent(self) -> float:
-        """Of the expected frames."""
-        return 100.0 * self.present / self.expected if self.expected else 100.0
+    drift_ppm: float | None
+    """As the manifest says: a file does not tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +58,14 @@ class Verdict:
 
     name: str
     problems: tuple[str, ...]
+    summary: str = ""
+    """The manifest's line about the file, said of what was found in it; empty where it could not be looked at."""
     tracks: tuple[TrackVerdict, ...] = ()
     bytes: int = 0
     duration_ms: int = 0
     decoded_ms: float | None = None
     """Decoded sound; None without sound."""
     lost_ms: int = 0
-    drift_ppm: float | None = None
     offset_ms: float | None = None
     """Start of pictures minus start of sound, as found; None where the file has one of them only."""
     declared_offset_ms: int | None = None
@@ -116,15 +114,49 @@ def judge(file: ManifestFile, size: int, digest: FileDigest, seen: Seen) -> Verd
     return Verdict(
         name=file.name,
         problems=tuple(problems[:MAX_PROBLEMS] + more),
+        summary=tell(_figures(file, seen)) if seen.streams else "",
         tracks=tuple(_numbers(track, stream) for track, stream in pairs),
         bytes=size,
         duration_ms=file.duration_ms,
         decoded_ms=sound[1].decoded_ms if sound else None,
         lost_ms=lost_ms([file]),
-        drift_ppm=next((track.drift_ppm for track in file.tracks if track.drift_ppm is not None), None),
         offset_ms=offset,
         declared_offset_ms=declared,
     )
+
+
+def _figures(file: ManifestFile, seen: Seen) -> FileFigures:
+    """What was found, as the manifest tells it: within what the two may differ by, the manifest's figure stands.
+
+    What no decoder can find (packets, drift, why something is missing) is the manifest's.
+    """
+    declared = recorded(file)
+    pairs = zip(declared.tracks, file.tracks, seen.streams)
+    return replace(
+        declared,
+        tracks=tuple(_track_figures(file, figures, track, stream) for figures, track, stream in pairs),
+        duration_ms=_found(seen.duration_ms, file.duration_ms, DURATION_MS),
+    )
+
+
+def _track_figures(file: ManifestFile, figures: TrackFigures, track: ManifestTrack, stream: SeenStream) -> TrackFigures:
+    start = float(track.start_ms - file.start_offset_ms)
+    if track.kind is MediaKind.VIDEO:
+        start = _found(stream.first_ms, start, PLACE_MS) if stream.packets else start
+    elif stream.first_sound_ms is not None and stream.first_sound_ms < start - SOUND_PLACE_MS:
+        start = stream.first_sound_ms  # NB: a later one is found, too, where a client began with digital silence
+    return replace(
+        figures,
+        kind=stream.kind,
+        codec=stream.codec,
+        frames=_present(track, stream),
+        gaps=figures.gaps + len(_undeclared(file, track, stream)),
+        start_ms=start,
+    )
+
+
+def _found(found: float, declared: float, tolerance: float) -> float:
+    return declared if abs(found - declared) <= tolerance else found
 
 
 def _wrong_sums(file: ManifestFile, found: FileDigest) -> list[str]:
@@ -188,14 +220,13 @@ def _pictures(file: ManifestFile, track: ManifestTrack, stream: SeenStream) -> I
     declared = track.start_ms - file.start_offset_ms
     if stream.packets and abs(stream.first_ms - declared) > PLACE_MS:
         yield f"begins at {stream.first_ms:.0f} ms of the file, the manifest says {declared} ms"
-    for hole in stream.holes:
+    for hole in _undeclared(file, track, stream):
         open_ms = _uncovered(hole, track.gaps, file.start_offset_ms)
-        if open_ms > UNDECLARED_MS:
-            yield f"undeclared gap: {open_ms / 1000:.2f} s at {hole.start_ms / 1000:.2f} s of the file"
+        yield f"undeclared gap: {open_ms / 1000:.2f} s at {hole.start_ms / 1000:.2f} s of the file"
 
 
 def _sound(file: ManifestFile, track: ManifestTrack, stream: SeenStream) -> Iterator[str]:
-    for hole in stream.holes:
+    for hole in _undeclared(file, track, stream):
         yield f"undeclared gap: nothing for {hole.end_ms - hole.start_ms:.0f} ms at {hole.start_ms / 1000:.2f} s of the file"
     if track.codec != "opus" and stream.bytes < track.media_bytes:
         yield f"{stream.bytes} bytes are there, the manifest says {track.media_bytes}"
@@ -227,6 +258,14 @@ def _excused(error: SeenError, track: ManifestTrack, offset_ms: int) -> bool:
     )
 
 
+def _undeclared(file: ManifestFile, track: ManifestTrack, stream: SeenStream) -> tuple[Hole, ...]:
+    """Holes that no declared gap explains: in sound any, for declared ones are filled with silence."""
+    if track.kind is not MediaKind.VIDEO:
+        return stream.holes
+    offset_ms = file.start_offset_ms
+    return tuple(hole for hole in stream.holes if _uncovered(hole, track.gaps, offset_ms) > UNDECLARED_MS)
+
+
 def _uncovered(hole: Hole, gaps: Sequence[Gap], offset_ms: int) -> float:
     """How much of a hole no declared gap covers. Gaps come in order and do not overlap."""
     covered, reached = 0.0, hole.start_ms
@@ -240,4 +279,5 @@ def _uncovered(hole: Hole, gaps: Sequence[Gap], offset_ms: int) -> float:
 
 def _numbers(track: ManifestTrack, stream: SeenStream) -> TrackVerdict:
     seen = len(stream.holes) if track.kind is MediaKind.VIDEO else stream.silences
-    return TrackVerdict(track.codec, track.frames, _present(track, stream), len(track.gaps), seen)
+    present = _present(track, stream)
+    return TrackVerdict(track.codec, track.frames, present, len(track.gaps), seen, track.drift_ppm)

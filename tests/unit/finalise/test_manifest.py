@@ -8,14 +8,14 @@ import pytest
 
 from isotrack_api.base import MediaKind, OutputType
 from isotrack_api.intent import OutputLayer
-from isotrack_api.manifest import Gap, GapReason, Manifest, ManifestFile, StopReason
+from isotrack_api.manifest import Gap, GapReason, Manifest, ManifestFile, ManifestTrack, StopReason
 from isotrack_recorder.errors import OutputError
 from isotrack_recorder.finalise.local import finish_local
 from isotrack_recorder.finalise.manifest import build_manifest, lost_ms, merge_manifests
 from isotrack_recorder.finalise.summary import summarise
 from isotrack_recorder.spool.reader import Spool
-from support.media import opus_packets
-from support.spools import Call, Sender, an_intent, tone
+from support.media import opus_packets, video_frames
+from support.spools import Call, Sender, an_intent, steady, tone
 
 
 @pytest.fixture
@@ -55,11 +55,48 @@ def test_each_file_is_summed_up_in_a_line(tmp_path: Path) -> None:
             "start_ms": sound.start_ms + 70,
         }
     )
-    both = file.model_copy(update={"tracks": (sound.model_copy(update={"drift_ppm": -12.3, "gaps": ()}), film)})
-    assert summarise(both) == (
-        "opus 240 frames, 0 gaps, vp8 240 frames (99.0 % of packets), 1 gap, "
-        "0.20 s lost, drift -12 ppm, A/V +70 ms, 5.00 s"
-    )
+    sound = sound.model_copy(update={"drift_ppm": -12.3, "gaps": ()})
+
+    def drift_of(film: ManifestTrack) -> str:
+        line = summarise(file.model_copy(update={"tracks": (sound, film)}))
+        before, after = line.split("drift ")
+        assert before == "opus 240 frames, 0 gaps, vp8 240 frames (99.0 % of packets), 1 gap, 0.20 s lost, "
+        drift, after = after.split(", ", 1)
+        assert after == "A/V +70 ms, 5.00 s"
+        return drift
+
+    assert drift_of(film) == "-12 ppm (sound)"
+    assert drift_of(film.model_copy(update={"drift_ppm": 40.2})) == "-12 ppm (sound) and +40 ppm (pictures)"
+    alone = file.model_copy(update={"tracks": (sound,)})
+    assert summarise(alone) == "opus 240 frames, 0 gaps, 0.00 s lost, drift -12 ppm, 5.00 s"
+
+
+def test_all_of_it_came_only_where_nothing_was_lost() -> None:
+    track = TRACK.model_copy(update={"packets": 99_999})
+    whole = FILE.model_copy(update={"tracks": (track,)})
+    one_short = FILE.model_copy(update={"tracks": (track.model_copy(update={"packets_lost": 1}),)})
+    assert "(100.0 % of packets)" in summarise(whole)
+    assert "(99.9 % of packets)" in summarise(one_short)
+
+
+def test_the_share_of_packets_of_cut_sound_is_that_of_each_file(call: Call, tmp_path: Path) -> None:
+    """The codec of the camera changes at 4 s; what was lost of the microphone before then is no loss of the second part."""
+    call.person("PA_a", "alice", left=9.0)
+    call.track("t0001", "PA_a", "alice", "microphone", "opus", 0.0, ended=8.0)
+    call.frames("t0001", Sender(), 48_000, tone(opus_packets(400), 0.0), lost=range(50, 90))
+    call.event("counters", 8.0, track="t0001", packets=360, lost=40, recovered=0, frames=360)
+    call.track("t0002", "PA_a", "alice", "camera", "vp8", 0.0, ended=8.0)
+    call.frames("t0002", Sender(), 90_000, steady(video_frames(120), 0.0, 1 / 30))
+    call.codec("t0002", "h264", 4.01)
+    later = steady(video_frames(120, "h264"), 4.02, 1 / 30)
+    call.frames("t0002", Sender(), 90_000, later, base=5_000_000)
+    call.event("counters", 8.0, track="t0002", packets=1000, lost=0, recovered=0, frames=240)
+    call.write(stop=10.0)
+    first, second = finish_local(call.spool, an_intent(), tmp_path / "out").files
+    rows = [(file.tracks[0].frames, file.tracks[0].packets, file.tracks[0].packets_lost) for file in (first, second)]
+    assert sum(frames for frames, _, _ in rows) == 360
+    assert [(packets, lost) for _, packets, lost in rows] == [(rows[0][0], 40), (rows[1][0], 0)]
+    assert second.summary.startswith(f"opus {rows[1][0]} frames (100.0 % of packets), ")
 
 
 def test_people_and_their_sessions_are_listed(call: Call, tmp_path: Path) -> None:

@@ -81,17 +81,30 @@ def error(at_ms: float) -> dict[str, Any]:
 def test_what_agrees_is_proven_with_its_numbers() -> None:
     verdict = judge(file(), 600_000, DIGEST, seen())
     assert verdict.problems == ()
-    assert [(track.codec, track.present, track.percent) for track in verdict.tracks] == [
-        ("opus", 500, 100.0),
-        ("vp8", 210, 100.0),
+    assert verdict.summary == summarise(file())
+    assert [(track.codec, track.present, track.drift_ppm) for track in verdict.tracks] == [
+        ("opus", 500, None),
+        ("vp8", 210, 12.0),
     ]
     assert [(track.gaps_seen, track.gaps_declared) for track in verdict.tracks] == [(1, 1), (1, 2)]
-    assert (verdict.lost_ms, verdict.drift_ppm, verdict.offset_ms, verdict.declared_offset_ms) == (
-        4_167,
-        12.0,
-        100.0,
-        100,
-    )
+    assert (verdict.lost_ms, verdict.offset_ms, verdict.declared_offset_ms) == (4_167, 100.0, 100)
+
+
+@pytest.mark.parametrize(
+    ("found", "same"),
+    [
+        pytest.param(seen(heard(first_sound_ms=1_000), shown()), True, id="a-client-began-with-silence"),
+        pytest.param(seen(heard(first_sound_ms=None), shown()), True, id="all-silent"),
+        pytest.param(seen(heard(), shown(first_ms=104)), True, id="rounded"),
+        pytest.param(seen(heard(), shown(first_ms=140)), False, id="pictures-later"),
+        pytest.param(seen(duration_ms=10_300), False, id="longer"),
+        pytest.param(seen(heard(holes=(Hole(start_ms=20, end_ms=80),)), shown()), False, id="one-gap-more"),
+        pytest.param(seen(heard(), shown(codec="vp9")), False, id="other-codec"),
+        pytest.param(seen(heard()), False, id="track-missing"),
+    ],
+)  # fmt: skip
+def test_the_line_differs_where_the_file_does(found: Seen, same: bool) -> None:
+    assert (judge(file(), 600_000, DIGEST, found).summary == summarise(file())) is same
 
 
 def test_sound_of_a_fast_clock_may_decode_to_more_by_what_is_declared() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from isotrack_api.manifest import Manifest
 from isotrack_recorder.cli import main
 from isotrack_recorder.errors import ConfigError
 from isotrack_recorder.finalise.local import finish_local
@@ -107,22 +108,46 @@ def test_every_codec_is_proven(tmp_path: Path, capsys: pytest.CaptureFixture[str
     code, out = verify(record(tmp_path, people), capsys)
     lines = out.splitlines()
     assert code == 0, out
+    manifest = Manifest.model_validate_json((tmp_path / "out" / "recording.json").read_bytes())
+    assert lines[:-1] == [f"ok    {file.name}: {file.summary}" for file in manifest.files]
     assert [line.split()[0] for line in lines[:-1]] == ["ok"] * 8
     assert lines[-1].startswith("8 of 8 files are what the manifest says; ")
 
 
-def test_a_line_tells_frames_gaps_losses_and_times(recording: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    edit(recording, _change(1, "driftPpm", 12.0))
-    edit(recording, lambda manifest: manifest["files"][0].update(summary=""))
-    code, out = verify(recording, capsys)
+def test_the_line_of_a_file_that_nobody_touched_is_the_manifests(
+    original: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (file,) = Manifest.model_validate_json((original / "recording.json").read_bytes()).files
+    code, out = verify(original, capsys)
     assert code == 0, out
-    for part in (
-        "opus 390 of 390 frames (100.0 %), gaps 2 seen, 2 declared",
-        "vp8 105 of 105 frames (100.0 %), gaps 1 seen, 2 declared",
-        "s lost, drift +12 ppm, A/V +500 ms (declared +500), ",
-        " s of sound",
-    ):
-        assert part in out, out
+    assert out.splitlines()[0] == f"ok    {file.name}: {file.summary}"
+    for part in ("opus 390 frames, ", "vp8 105 frames, ", " s lost, ", "A/V +500 ms, "):
+        assert part in file.summary, file.summary
+
+
+def test_the_line_tells_what_was_found_and_then_what_is_wrong(
+    recording: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever a manifest says of frames, gaps and times: the line is about the file."""
+    edit(recording, _change(1, "frames", 7))
+    edit(recording, _change(1, "gaps", []))
+    edit(recording, _change(1, "startMs", -300))
+    code, out = verify(recording, capsys)
+    assert code == 1
+    line = out.splitlines()[0]
+    assert line.startswith("FAIL  ")
+    found, wrong = line.split("; wrong: ")
+    assert "vp8 105 frames, 1 gap, " in found
+    assert "A/V +500 ms" in found
+    for part in ("105 frames are there, the manifest says 112", "camera: undeclared gap: "):
+        assert part in wrong
+
+
+def test_a_file_that_cannot_be_read_has_no_line(recording: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = media(recording)
+    path.unlink()
+    code, out = verify(recording, capsys)
+    assert (code, out.splitlines()[0]) == (1, f"FAIL  {path.name}: cannot be read: No such file or directory")
 
 
 def test_json_tells_the_same(original: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -135,7 +160,10 @@ def test_json_tells_the_same(original: Path, capsys: pytest.CaptureFixture[str])
     assert [(track["codec"], track["expected"], track["present"]) for track in file["tracks"]] == [
         ("opus", 390, 390), ("vp8", 105, 105),
     ]  # fmt: skip
-    assert {"lostMs", "driftPpm", "offsetMs", "declaredOffsetMs", "durationMs", "decodedMs"} <= set(file)
+    assert {"lostMs", "offsetMs", "declaredOffsetMs", "durationMs", "decodedMs"} <= set(file)
+    assert all("driftPpm" in track for track in file["tracks"])
+    manifest = json.loads((original / "recording.json").read_text())
+    assert file["summary"] == manifest["files"][0]["summary"]
 
 
 def _change(index: int, key: str, value: object) -> Callable[[dict[str, Any]], None]:
