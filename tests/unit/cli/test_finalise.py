@@ -6,7 +6,13 @@ import json
 import os
 from pathlib import Path
 
+import pytest
+
 from isotrack_api.intent import Intent, OutputLayer
+from isotrack_api.manifest import Manifest, StopReason
+from isotrack_recorder.cli import main
+from isotrack_recorder.matroska.reader import blocks, read_file
+from isotrack_recorder.spool.records import decode_records
 from support.command import isotrack
 from support.media import opus_packets, video_frames
 from support.spools import Call, Sender, an_intent, steady, tone
@@ -18,6 +24,59 @@ def left_behind(parent: Path, intent: Intent) -> Call:
     folder.mkdir(parents=True)
     (folder / "intent.json").write_text(intent.to_json())
     return Call(folder / "spool")
+
+
+def cut_within_a_record(path: Path, share: float) -> list[bytes]:
+    """Cut a segment in the middle of a frame; the frames that are whole."""
+    content = path.read_bytes()
+    records = list(decode_records(content))
+    kept = round(len(records) * share)
+    start, end = records[kept - 1][1], records[kept][1]
+    path.write_bytes(content[: (start + end) // 2])
+    return [record.frame for record, _ in records[:kept]]
+
+
+def cut_within_a_line(path: Path, word: bytes) -> None:
+    """Cut a journal in the middle of the first line that holds `word`."""
+    content = path.read_bytes()
+    cut = content.index(word) + len(word) // 2
+    assert content[:cut].rpartition(b"\n")[2]
+    path.write_bytes(content[:cut])
+
+
+def test_a_spool_cut_in_the_middle_of_a_record_and_of_a_line_gives_the_files_of_what_is_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As power fails: the newest frame and the newest fact are torn. The files hold every frame before, and are proven."""
+    call = left_behind(tmp_path, an_intent())
+    call.person("PA_a", "alice")
+    call.track("t0001", "PA_a", "alice", "microphone", "opus", 0.1)
+    call.frames("t0001", Sender(), 48_000, tone(opus_packets(300), 0.5), reports=[1.0, 3.0, 5.0])
+    call.track("t0002", "PA_a", "alice", "camera", "vp8", 0.1)
+    call.event("size", 0.2, track="t0002", timestamp=0, width=160, height=120, rotation=0)
+    call.frames("t0002", Sender(), 90_000, steady(video_frames(180), 0.55, 1 / 30), reports=[1.2, 3.2, 5.2])
+    call.event("muted", 6.0, track="t0001")
+    folder = call.write() / "i0001"
+    whole = {}
+    for log in ("t0001", "t0002"):
+        first = [record.frame for record, _ in decode_records((folder / f"{log}.000001.log").read_bytes())]
+        whole[log] = first + cut_within_a_record(folder / f"{log}.000002.log", 0.7)
+    cut_within_a_line(folder / "journal.ndjson", b'"muted"')
+
+    assert main(["finalise", "--json", str(call.spool.parent)]) == 0
+    told = Manifest.model_validate_json(capsys.readouterr().out)
+    assert told == Manifest.model_validate_json((tmp_path / "recording.json").read_bytes())
+    (file,) = told.files
+    assert (told.complete, told.stop_reason) == (False, StopReason.INTERNAL_ERROR)
+    assert [track.frames for track in file.tracks] == [len(whole["t0001"]), len(whole["t0002"])]
+    content = (tmp_path / file.name).read_bytes()
+    found = read_file(content)
+    for number, log in ((1, "t0001"), (2, "t0002")):
+        kept = [block.data for block in blocks(content, found) if block.track == number]
+        received = [data for data in kept if number == 2 or data[1:] != b"\xff\xfe"]  # silence that was put in
+        assert received == whole[log]
+    assert not call.spool.parent.exists(), "nothing is left to be made"
+    assert main(["verify", str(tmp_path)]) == 0, capsys.readouterr().out
 
 
 def several_people(parent: Path) -> Call:
