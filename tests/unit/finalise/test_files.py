@@ -368,6 +368,37 @@ def test_sound_and_pictures_of_one_instant_have_one_time_stamp(call: Call, tmp_p
     assert apart[int(len(apart) * 0.95)] <= 20
 
 
+@pytest.mark.parametrize(
+    ("wanted", "shares_picture", "reason"),
+    [
+        pytest.param("screenshare_audio_only", True, None, id="asked-for"),
+        pytest.param(
+            "screenshare_audio_video", False, "screenshare_audio_video without video: there was none", id="stands-in"
+        ),
+    ],
+)
+def test_the_sound_of_a_shared_screen_has_a_file_of_its_own(
+    call: Call, tmp_path: Path, wanted: str, shares_picture: bool, reason: str | None
+) -> None:
+    """It holds what the screen sounded of: not the microphone, and no picture."""
+    tab = list(opus_packets(200, hertz=660))
+    alice_talks(call, seconds=6)
+    call.track("t0003", "PA_a", "alice", "screenshare_audio", "opus", 1.0, ended=5.5, track_id="TR_tab")
+    call.frames("t0003", ALICE, 48_000, tone(tab, 1.2), reports=[2.0])
+    if shares_picture:
+        call.track("t0004", "PA_a", "alice", "screenshare", "vp8", 1.0, ended=5.5)
+        call.frames("t0004", ALICE, 90_000, steady(video_frames(100), 1.3, 1 / 30), reports=[2.1])
+    call.write(stop=7.0)
+    file = only_file(finish(call, tmp_path, outputTypes=[wanted]))
+    assert (file.output_type, file.reason) == (OutputType.SCREENSHARE_AUDIO_ONLY, reason)
+    assert "_screenshare_audio_" in file.name
+    (track,) = file.tracks
+    assert (track.source, track.track_id, track.codec) == ("screenshare_audio", "TR_tab", "opus")
+    assert read_packets(tmp_path / "out" / file.name, 1)[:200] == tab
+    samples, pictures = decode(tmp_path / "out" / file.name)
+    assert (samples / 48, pictures) == (pytest.approx(file.duration_ms, abs=20), 0)
+
+
 def test_the_first_frame_of_a_picture_track_is_a_key_frame(call: Call, tmp_path: Path) -> None:
     call.person("PA_a", "alice", left=9)
     call.track("t0001", "PA_a", "alice", "camera", "vp8", 0.1)
