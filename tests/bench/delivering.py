@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from isotrack_api.intent import Intent, S3Destination
-from isotrack_recorder.pod.agent import REFUSED_PAUSE_SECONDS
 from isotrack_recorder.pod.heap import share_one_heap
 from isotrack_recorder.ship.checkpoints import Checkpoints
 from isotrack_recorder.ship.credentials import AmbientCredentials
@@ -28,7 +27,7 @@ from isotrack_recorder.ship.lanes import Lanes
 from isotrack_recorder.ship.layout import layout_of
 from isotrack_recorder.ship.preflight import check_storage
 from isotrack_recorder.ship.recover import Recovery
-from isotrack_recorder.ship.retry import Patience
+from isotrack_recorder.ship.retry import REFUSED_PAUSE_SECONDS, Patience
 from isotrack_recorder.ship.s3 import S3Store
 from isotrack_recorder.ship.s3_errors import Consequence
 from isotrack_recorder.ship.s3_requests import Requests

@@ -136,7 +136,7 @@ def full(spool: Path) -> float:
 async def test_a_full_volume_is_given_back_when_the_storage_is_there_again(
     s3: S3Info, bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retry, "LONGEST_PAUSE_SECONDS", 0.5)  # else the storage is noticed half a minute late
+    monkeypatch.setattr(retry, "LONGEST_PAUSE_SECONDS", 0.5)  # else the storage is noticed ten seconds late
     url = urlsplit(s3.endpoint)
     assert url.hostname
     assert url.port

@@ -29,7 +29,7 @@ from isotrack_recorder.ship.lanes import Lanes
 from isotrack_recorder.ship.layout import layout_of
 from isotrack_recorder.ship.live import keep_delivering
 from isotrack_recorder.ship.preflight import check_storage
-from isotrack_recorder.ship.retry import Patience
+from isotrack_recorder.ship.retry import REFUSED_PAUSE_SECONDS, Patience
 from isotrack_recorder.ship.s3 import S3Store
 
 from .shipping import OVER
@@ -38,8 +38,6 @@ from .workspace import Workspace
 NICE: Final = 5
 """Files can wait, sockets cannot."""
 ROUND_SECONDS: Final = 2.0
-REFUSED_PAUSE_SECONDS: Final = 30.0
-"""Between tries after the storage refused us: it took us at the start, so somebody has to mend rights or keys."""
 LAST_COPY_SECONDS: Final = 10.0
 """For what a killed recorder left. Longer keeps its folder locked for whoever wants to finish it."""
 

@@ -51,7 +51,7 @@ from isotrack_recorder.ship.layout import layout_of
 from isotrack_recorder.ship.live import keep_delivering
 from isotrack_recorder.ship.preflight import check_storage
 from isotrack_recorder.ship.recover import Recovery, call_clock_of, epoch_of, look
-from isotrack_recorder.ship.retry import Patience, full_jitter
+from isotrack_recorder.ship.retry import REFUSED_PAUSE_SECONDS, Patience, full_jitter
 from isotrack_recorder.ship.s3 import S3Store
 from isotrack_recorder.spool.facts import PeerFacts, SpoolFacts
 from isotrack_recorder.spool.room import Room
@@ -83,8 +83,6 @@ CALL_CLOCK: Final = "ship/call-clock.json"
 """File below the spool."""
 LET_IN: Final = "ship/storage-took-us"
 """File below the spool: an earlier process of this attempt passed the storage's check."""
-REFUSED_PAUSE_SECONDS: Final = 30.0
-"""Between tries after the storage refused us in the middle: somebody has to mend rights or keys."""
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -14,7 +14,10 @@ import time
 from typing import Final
 
 FIRST_PAUSE_SECONDS: Final = 0.5
-LONGEST_PAUSE_SECONDS: Final = 30.0
+LONGEST_PAUSE_SECONDS: Final = 10.0
+"""What an outage held up begins to go out so long after its end, at the latest."""
+REFUSED_PAUSE_SECONDS: Final = 30.0
+"""Between tries after the storage refused us in the middle: it took us at the start, so somebody has to mend rights or keys."""
 
 
 def pause_bound(failures: int) -> float:
