@@ -11,6 +11,8 @@ from .progress import Progress, Silent
 
 NAMESPACE = "isotrack-system"
 DEPLOYMENT = f"deployment/{chart.RELEASE}-operator"
+SWEEP_WATCH_SECONDS = 30
+"""A third of the default: here checkpoints come every few seconds, and tests wait for it."""
 
 
 def deploy_operator(
@@ -61,7 +63,8 @@ def values(operator: str, recorder: str) -> dict[str, object]:
         "image": {
             "operator": {**image_values(operator), "pullPolicy": "IfNotPresent"},
             "recorder": image_values(recorder),
-        }
+        },
+        "sweep": {"watchSeconds": SWEEP_WATCH_SECONDS},
     }
 
 

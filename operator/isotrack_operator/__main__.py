@@ -63,6 +63,11 @@ def build_parser() -> argparse.ArgumentParser:
         help="how often abandoned recordings are looked for; 0 = never [ISOTRACK_SWEEP_SECONDS, 600]",
     )
     run.add_argument(
+        "--sweep-watch-seconds",
+        type=float,
+        help="how long they are watched before they are finished [ISOTRACK_SWEEP_WATCH_SECONDS, 90]",
+    )
+    run.add_argument(
         "--storage-check-seconds",
         type=float,
         help="how often storages with an operatorSecretName are tried; 0 = never [ISOTRACK_STORAGE_CHECK_SECONDS, 21600]",
@@ -115,6 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             resync_seconds=args.resync_seconds,
             room_poll_seconds=args.room_poll_seconds,
             sweep_seconds=args.sweep_seconds,
+            sweep_watch_seconds=args.sweep_watch_seconds,
             storage_check_seconds=args.storage_check_seconds,
         )
         asyncio.run(run(settings, args.kubeconfig))

@@ -13,6 +13,7 @@ from .errors import ConfigError
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 MAX_SWEEP_SECONDS = 86400
+MAX_SWEEP_WATCH_SECONDS = 3600
 MAX_CHECK_SECONDS = 604800
 
 
@@ -38,6 +39,12 @@ class Settings:
 
     Each time is a pod and a listing of the bucket's folders. A recording counts as abandoned after ten silent minutes.
     """
+    sweep_watch_seconds: float = 90.0
+    """For how long nothing may come to such a recording while the sweep watches it. ISOTRACK_SWEEP_WATCH_SECONDS.
+
+    After an outage of the storage everything looks silent, and an agent may pause for half a minute before it tries again. Shorter is
+    for tests.
+    """
     storage_check_seconds: float = 21600.0
     """How often a storage that works is tried again; 0 = storages are never tried. ISOTRACK_STORAGE_CHECK_SECONDS.
 
@@ -60,6 +67,7 @@ def load_settings(
     resync_seconds: float = 300.0,
     room_poll_seconds: float = 2.0,
     sweep_seconds: float | None = None,
+    sweep_watch_seconds: float | None = None,
     storage_check_seconds: float | None = None,
 ) -> Settings:
     """Options first, then the environment, then the pod.
@@ -82,6 +90,9 @@ def load_settings(
         resync_seconds=resync_seconds,
         room_poll_seconds=room_poll_seconds,
         sweep_seconds=_seconds(environment, "SWEEP_SECONDS", sweep_seconds, 600.0, MAX_SWEEP_SECONDS),
+        sweep_watch_seconds=_seconds(
+            environment, "SWEEP_WATCH_SECONDS", sweep_watch_seconds, 90.0, MAX_SWEEP_WATCH_SECONDS
+        ),
         storage_check_seconds=_seconds(
             environment, "STORAGE_CHECK_SECONDS", storage_check_seconds, 21600.0, MAX_CHECK_SECONDS
         ),

@@ -83,7 +83,13 @@ class Sweeper:
             fields = {"bucket": destination.bucket, "secret": secret}
             log.warning("sweep needs a Secret that is not there", extra={"fields": fields})
             return
-        body = build_sweep(destination, secret, namespace=namespace, image=self._settings.recorder_image)
+        body = build_sweep(
+            destination,
+            secret,
+            namespace=namespace,
+            image=self._settings.recorder_image,
+            watch_seconds=self._settings.sweep_watch_seconds,
+        )
         try:
             await self._cluster.create(body)
         except AlreadyExistsError:

@@ -33,6 +33,7 @@ from .storage_access import StorageAccess, access_by_secret, access_to
 
 STOP_REASON_VARIABLE = "ISOTRACK_STOP_REASON"
 SWEEP_VARIABLE = "ISOTRACK_SWEEP"
+SWEEP_WATCH_VARIABLE = "ISOTRACK_SWEEP_WATCH_SECONDS"
 SCRATCH_VARIABLE = "ISOTRACK_SCRATCH_BYTES"
 """Size of the volume for temporary files: beyond it the kubelet evicts the pod."""
 RETRIES = 4
@@ -80,9 +81,15 @@ def build_finaliser(
     )
 
 
-def build_sweep(destination: S3Destination, secret: str, *, namespace: str, image: str) -> dict[str, Any]:
-    """The Job that finishes abandoned recordings of one storage, in the operator's `namespace`, with its own `secret`."""
-    environment = {SWEEP_VARIABLE: escaped(destination.to_json())}
+def build_sweep(
+    destination: S3Destination, secret: str, *, namespace: str, image: str, watch_seconds: float
+) -> dict[str, Any]:
+    """The Job that finishes abandoned recordings of one storage, in the operator's `namespace`, with its own `secret`.
+
+    Args:
+        watch_seconds: For how long nobody may write to one before it is finished.
+    """
+    environment = {SWEEP_VARIABLE: escaped(destination.to_json()), SWEEP_WATCH_VARIABLE: f"{watch_seconds:g}"}
     labels = {"app.kubernetes.io/name": "isotrack-sweeper", names.MANAGED_BY: names.MANAGER}
     job = _job(
         {"name": sweep_name(destination, secret), "namespace": namespace, "labels": labels},

@@ -1,7 +1,8 @@
 """`isotrack-recorder finalise` and `isotrack-recorder sweep`: finish recordings whose pods are gone, from the bucket alone.
 
     finalise   one recording: ISOTRACK_INTENT says which and where, ISOTRACK_STOP_REASON why it is over
-    sweep      every abandoned recording of a storage (ISOTRACK_SWEEP, an S3Destination as JSON)
+    sweep      every abandoned recording of a storage (ISOTRACK_SWEEP, an S3Destination as JSON): those to which nothing has come for
+               ISOTRACK_SWEEP_SECONDS, nor comes while they are watched for ISOTRACK_SWEEP_WATCH_SECONDS
 
 Both run as Jobs, with the storage's credentials mounted as for the agent, and end as it does: an exit code of `errors` and a
 termination message. Rebuilt spools go to the temporary folder (TMPDIR), which may hold ISOTRACK_SCRATCH_BYTES. They may be killed and repeated at any time.
@@ -27,7 +28,7 @@ from isotrack_api.manifest import StopReason
 from isotrack_recorder.errors import ConfigError, IsotrackError, StorageError
 from isotrack_recorder.logs import configure_logging
 from isotrack_recorder.settings import read_intent
-from isotrack_recorder.ship.abandoned import ABANDONED_SECONDS, find_folders, open_folder, quiet_seconds
+from isotrack_recorder.ship.abandoned import ABANDONED_SECONDS, Folder, find_folders, open_folder, quiet_seconds
 from isotrack_recorder.ship.commit import Committed
 from isotrack_recorder.ship.credentials import pod_credentials
 from isotrack_recorder.ship.deliver import AFTER_STOP_SECONDS, Delivered, End
@@ -37,6 +38,7 @@ from isotrack_recorder.ship.recover import Recovery
 from isotrack_recorder.ship.retry import Patience
 from isotrack_recorder.ship.s3 import S3Store
 from isotrack_recorder.ship.store import Store
+from isotrack_recorder.ship.watch import WATCH_SECONDS, AtWorkError, Clock, look_again, watch
 from isotrack_recorder.spool.room import Room
 
 from .agent import write_termination
@@ -109,17 +111,12 @@ async def _finalise(place: Place, environ: Mapping[str, str]) -> Ending:
 async def _sweep(place: Place, environ: Mapping[str, str]) -> Ending:
     destination = read_destination(environ, "ISOTRACK_SWEEP")
     minimum = read_seconds(environ, "ISOTRACK_SWEEP_SECONDS", ABANDONED_SECONDS)
+    watched = read_seconds(environ, "ISOTRACK_SWEEP_WATCH_SECONDS", min(WATCH_SECONDS, minimum))
     _end_with_sigterm(place.patience)
-    finished, failures = 0, list[IsotrackError]()
     with closing(Lanes()) as lanes:
         try:
             store = S3Store(destination, pod_credentials(place.credentials), place.patience)
-            for root in await lanes.request(abandoned, store, destination, minimum):
-                try:
-                    finished += await _finish(store, lanes, destination, root, place)
-                except IsotrackError as error:  # one that cannot be finished must not keep the others
-                    log.error("not finished", extra={"fields": {"folder": root, "detail": str(error)}})
-                    failures.append(error)
+            finished, failures = await sweep(store, lanes, destination, place, minimum=minimum, watched=watched)
         finally:
             place.patience.end_within(0)
     text = f"{finished} abandoned recordings finished, {len(failures)} not"
@@ -129,8 +126,43 @@ async def _sweep(place: Place, environ: Mapping[str, str]) -> Ending:
     return _ending(Reason.UPLOADED, text, None)
 
 
-def abandoned(store: Store, destination: S3Destination, minimum: float) -> list[str]:
-    """Folders that hold something unfinished and that nobody has written to for long enough."""
+async def sweep(
+    store: Store, lanes: Lanes, destination: S3Destination, place: Place, *,
+    minimum: float, watched: float, clock: Clock = time.monotonic,
+) -> tuple[int, list[IsotrackError]]:  # fmt: skip
+    """Finish the abandoned recordings of a storage: how many that were, and why others could not be finished.
+
+    Args:
+        minimum: For how long nobody may have written to them, in seconds.
+        watched: For how long nobody may write to them now, in seconds.
+    Raises:
+        StorageError: the storage does not answer.
+    """
+    finished, failures = 0, list[IsotrackError]()
+    for folder in await lanes.request(abandoned, store, destination, minimum, watched, clock):
+        try:
+            finished += await _finish(store, lanes, destination, folder, place)
+        except AtWorkError:
+            log.info("left alone: somebody is at work", extra={"fields": {"folder": folder.root}})
+        except IsotrackError as error:  # one that cannot be finished must not keep the others
+            log.error("not finished", extra={"fields": {"folder": folder.root, "detail": str(error)}})
+            failures.append(error)
+    return finished, failures
+
+
+def abandoned(
+    store: Store, destination: S3Destination, minimum: float, watched: float, clock: Clock = time.monotonic
+) -> tuple[Folder, ...]:
+    """Folders that hold something unfinished, that nobody has written to for long enough, nor while we watched.
+
+    Args:
+        minimum: How old everything in them must be, in seconds.
+        watched: How long they are watched, all at once, in seconds.
+    """
+    return watch(store, _old(store, destination, minimum), watched, clock)
+
+
+def _old(store: Store, destination: S3Destination, minimum: float) -> list[Folder]:
     prefix = destination.prefix.strip("/")
     folders = find_folders(store.list_objects(f"{prefix}/" if prefix else ""))
     unfinished = [folder for folder in folders if folder.is_unfinished]
@@ -144,14 +176,18 @@ def abandoned(store: Store, destination: S3Destination, minimum: float) -> list[
         except ConfigError:
             continue  # somebody else's objects
         if now - folder.newest >= quiet_seconds(intent, minimum):
-            found.append(folder.root)
+            found.append(folder)
     return found
 
 
-async def _finish(store: Store, lanes: Lanes, destination: S3Destination, root: str, place: Place) -> int:
-    layout, intent = await lanes.request(open_folder, store, destination, root)
-    committed = await Recovery(store, lanes, layout, place.scratch, intent, room=place.room).finalise()
-    log.info("recording finished", extra={"fields": {"folder": root, "made": committed is not None}})
+async def _finish(store: Store, lanes: Lanes, destination: S3Destination, folder: Folder, place: Place) -> int:
+    layout, intent = await lanes.request(open_folder, store, destination, folder.root)
+
+    def allow() -> None:
+        look_again(store, folder)
+
+    committed = await Recovery(store, lanes, layout, place.scratch, intent, room=place.room, allow=allow).finalise()
+    log.info("recording finished", extra={"fields": {"folder": folder.root, "made": committed is not None}})
     return int(committed is not None)
 
 

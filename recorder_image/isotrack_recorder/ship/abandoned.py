@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from isotrack_api.intent import Intent, S3Destination
@@ -37,6 +37,9 @@ class Folder:
     """It has checkpoints."""
     manifests: bool
     """Some attempt left a manifest."""
+    objects: int
+    traces: int
+    """Changes with every object that comes, goes or is written again. Means nothing in another process."""
 
     @property
     def is_unfinished(self) -> bool:
@@ -52,16 +55,20 @@ def find_folders(listing: Iterable[Listed]) -> Iterator[Folder]:
         match = _OF_ATTEMPT.fullmatch(found.key)
         root, name = (match[1], match[2]) if match else found.key.rpartition("/")[::2]
         newest[root] = max(newest.get(root, 0.0), found.modified)
-        known = folders.get(root, Folder(root, 0.0, concluded=False, checkpoints=False, manifests=False))
+        known = folders.get(root) or Folder(
+            root, 0.0, concluded=False, checkpoints=False, manifests=False, objects=0, traces=0
+        )
         folders[root] = Folder(
             root,
             0.0,
             known.concluded or name == _RECORDING,
             known.checkpoints or (match is not None and name.endswith(".ckpt")),
             known.manifests or (match is not None and name.endswith("/manifest.json")),
+            known.objects + 1,
+            known.traces + hash(found),
         )
     for root, folder in folders.items():
-        yield Folder(root, newest[root], folder.concluded, folder.checkpoints, folder.manifests)
+        yield replace(folder, newest=newest[root])
 
 
 def open_folder(store: Store, destination: S3Destination, root: str) -> tuple[Layout, Intent]:

@@ -18,7 +18,7 @@ import asyncio
 import logging
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -207,11 +207,12 @@ class Recovery:
         intent: The recording's, with the storage and folder that `layout` was made of.
         end: How the last attempt ended, where it left no word itself.
         room: What bounds the volume that `scratch` lies on, where that is not the disk alone.
+        allow: Called once, right before the first write, and may raise; in a thread.
     """
 
     def __init__(
         self, store: Store, lanes: Lanes, layout: Layout, scratch: Path, intent: Intent, *,
-        end: End = OVER, watchers: Watchers = NOBODY, room: Room | None = None,
+        end: End = OVER, watchers: Watchers = NOBODY, room: Room | None = None, allow: Callable[[], None] | None = None,
     ) -> None:  # fmt: skip
         self._store = store
         self._lanes = lanes
@@ -221,6 +222,7 @@ class Recovery:
         self._end = end
         self._watchers = watchers
         self._room = room
+        self._allow = allow
         self.made: tuple[ManifestFile, ...] = ()
         """Files that were made of checkpoints, now or before; known after `finalise`."""
 
@@ -230,6 +232,7 @@ class Recovery:
         Raises:
             StorageError: the storage failed, and the store's patience is over.
             IsotrackError: some file could not be made. The others, and a `recording.json` that says so, are in the bucket.
+            Exception: what `allow` raises. Nothing was written.
         """
         committed: Committed | None = None
         for _ in range(ROUNDS):
@@ -238,6 +241,7 @@ class Recovery:
                 failure = await self._recover(seen) if seen.behind else None
             except _MovedError:
                 continue
+            await self._ask_leave()
             await self._lanes.request(self._tell_why)
             committed = await self._lanes.request(conclude, self._store, self._layout)
             if failure is not None:
@@ -272,6 +276,11 @@ class Recovery:
                 return False
             await asyncio.sleep(POLL_SECONDS)
 
+    async def _ask_leave(self) -> None:
+        if self._allow is not None:
+            await self._lanes.request(self._allow)
+            self._allow = None  # NB: what is there from now on may be our own
+
     # ── files of what was left behind ────────────────────────────────────────────────────────────────────────────────
 
     async def _recover(self, seen: Seen) -> IsotrackError | None:
@@ -295,6 +304,7 @@ class Recovery:
         await self._lanes.request(stitched.fetch_journals, self._store, self._layout)
         await self._check_still(seen, stitched)
         intents = await self._lanes.request(self._intents, sorted({run.attempt for run in runs}))
+        await self._ask_leave()
         await self._lanes.request(self._write_missing_manifests, stitched, intents, seen)
         failure: IsotrackError | None = None
         files: dict[tuple[int, str], ManifestFile] = {}

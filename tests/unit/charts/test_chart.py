@@ -34,7 +34,7 @@ ODD: Mapping[str, Any] = {
     "rbac": {"aggregate": False},
     "warnings": {"enabled": False},
     "metrics": {"podMonitor": {"enabled": True, "interval": "15s", "labels": {"release": "prometheus"}}},
-    "sweep": {"intervalSeconds": 60},
+    "sweep": {"intervalSeconds": 60, "watchSeconds": 120},
     "storageCheck": {"intervalSeconds": 0},
     "log": {"format": "text", "level": "debug"},
     "resources": None,

@@ -86,5 +86,6 @@ def test_chart_gets_both_images_by_repository_and_tag() -> None:
         "image": {
             "operator": {"repository": "localhost/isotrack-operator", "tag": "ab", "pullPolicy": "IfNotPresent"},
             "recorder": {"repository": "host:5000/isotrack-recorder", "tag": "cd"},
-        }
+        },
+        "sweep": {"watchSeconds": 30},
     }

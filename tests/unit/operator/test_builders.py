@@ -164,7 +164,8 @@ def test_finaliser(golden: Golden, name: str, pod: RecorderPod, credentials: Sto
 
 def test_sweep(golden: Golden) -> None:
     destination = destination_of(CLASS.spec.storages[0])
-    golden.check("sweep.yaml", build_sweep(destination, "sweeper", namespace="isotrack-system", image="recorder:1"))
+    built = build_sweep(destination, "sweeper", namespace="isotrack-system", image="recorder:1", watch_seconds=90.0)
+    golden.check("sweep.yaml", built)
 
 
 def test_check_of_a_storage(golden: Golden) -> None:

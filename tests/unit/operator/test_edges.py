@@ -47,6 +47,15 @@ def test_a_sweep_interval_that_is_none_is_refused(text: str) -> None:
         load_settings(environment | {"ISOTRACK_SWEEP_SECONDS": text})
 
 
+@pytest.mark.parametrize("text", ["-1", "3601", "nan", "soon"])
+def test_a_watch_of_sweeps_that_is_none_is_refused(text: str) -> None:
+    environment = {"ISOTRACK_RECORDER_IMAGE": "env:1", "ISOTRACK_NAMESPACE": "env"}
+    assert load_settings(environment).sweep_watch_seconds == 90
+    assert load_settings(environment | {"ISOTRACK_SWEEP_WATCH_SECONDS": "30"}).sweep_watch_seconds == 30
+    with pytest.raises(ConfigError, match="--sweep-watch-seconds and ISOTRACK_SWEEP_WATCH_SECONDS are seconds"):
+        load_settings(environment | {"ISOTRACK_SWEEP_WATCH_SECONDS": text})
+
+
 @pytest.mark.parametrize("text", ["-1", "700000", "nan", "daily"])
 def test_an_interval_of_storage_checks_that_is_none_is_refused(text: str) -> None:
     environment = {"ISOTRACK_RECORDER_IMAGE": "env:1", "ISOTRACK_NAMESPACE": "env"}

@@ -70,7 +70,7 @@ def a_sweeper() -> tuple[Sweeper, Jobs, Health]:
     store, jobs, health = Store(), Jobs(), Health(lambda: 0.0)
     body = a_class(storages=STORAGES).model_dump(mode="json", by_alias=True, exclude_none=True)
     store.put(RECORDING_CLASS, body)
-    settings = Settings(recorder_image="recorder:1", namespace="isotrack-system")
+    settings = Settings(recorder_image="recorder:1", namespace="isotrack-system", sweep_watch_seconds=30)
     return Sweeper(cast("Cluster", jobs), store, settings, health), jobs, health
 
 
@@ -109,6 +109,15 @@ async def test_without_its_secret_no_pod_waits_for_it() -> None:
     jobs.secret = "sweeper"
     await sweeper.sweep()
     assert len(jobs.made) == 2
+
+
+async def test_a_sweep_watches_for_as_long_as_the_settings_say() -> None:
+    sweeper, jobs, _ = a_sweeper()
+    await sweeper.sweep()
+    (first, second) = (job["spec"]["template"]["spec"]["containers"][0]["env"] for job in jobs.jobs.values())
+    wanted = {"name": "ISOTRACK_SWEEP_WATCH_SECONDS", "value": "30"}
+    assert wanted in first
+    assert wanted in second
 
 
 async def test_an_interval_of_zero_sweeps_nothing() -> None:

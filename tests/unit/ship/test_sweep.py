@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from isotrack_api.intent import S3Destination
 from isotrack_recorder.errors import ConfigError
-from isotrack_recorder.pod.finaliser import abandoned
+from isotrack_recorder.pod.finaliser import Place, abandoned, sweep
 from isotrack_recorder.ship.abandoned import find_folders, open_folder
+from isotrack_recorder.ship.checkpoints import Checkpoints
+from isotrack_recorder.ship.claim import claim_attempt
+from isotrack_recorder.ship.lanes import Lanes
 from isotrack_recorder.ship.layout import layout_of
+from isotrack_recorder.ship.preflight import check_storage
+from isotrack_recorder.ship.retry import Patience
+from isotrack_recorder.ship.watch import Look
 from support.memory_store import MemoryStore
-from support.shipping import a_shipping_intent
+from support.shipping import a_shipping_intent, two_people
+from support.spools import Call
 
 BUCKET = S3Destination(bucket="memory", prefix="calls")
 RUN = "0123456789abcdef"
@@ -45,7 +56,8 @@ def a_bucket(name: str, *keys: str, age: float = 3600, checkpoint_seconds: int =
     ],
 )
 def test_a_sweep_finds_what_is_unfinished(keys: tuple[str, ...], found: bool) -> None:
-    assert abandoned(a_bucket("standup-1", *keys), BUCKET, 600) == (["calls/team-a/standup-1"] if found else [])
+    folders = abandoned(a_bucket("standup-1", *keys), BUCKET, 600, 0)
+    assert [folder.root for folder in folders] == (["calls/team-a/standup-1"] if found else [])
 
 
 @pytest.mark.parametrize(
@@ -55,7 +67,7 @@ def test_a_sweep_finds_what_is_unfinished(keys: tuple[str, ...], found: bool) ->
 def test_a_recording_at_work_is_left_alone(age: float, checkpoint_seconds: int, found: bool) -> None:
     """One that writes no checkpoints may be silent for as long as it may last."""
     store = a_bucket("x", INTENT, BEGUN, ENDED, age=age, checkpoint_seconds=checkpoint_seconds)
-    assert bool(abandoned(store, BUCKET, 600)) is found
+    assert bool(abandoned(store, BUCKET, 600, 0)) is found
 
 
 def test_folders_are_told_apart_whatever_they_are_called() -> None:
@@ -75,3 +87,151 @@ def test_a_folder_is_opened_where_it_was_found() -> None:
     assert (intent.storage.endpoint, intent.storage.checkpoint_seconds) == ("https://s3.example.com", 60)
     with pytest.raises(ConfigError, match="not the folder of a recording"):
         open_folder(store, outside, "calls/team-a")
+
+
+# ── who is at work ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Waiting(Patience):
+    """Waits at once; what happens meanwhile is said beforehand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.events: list[tuple[float, Callable[[], object]]] = []
+
+    def at(self, moment: float, event: Callable[[], object]) -> None:
+        self.events.append((moment, event))
+
+    def pause(self, seconds: float) -> bool:
+        self.now += seconds
+        due = [event for moment, event in self.events if moment <= self.now]
+        self.events = [(moment, event) for moment, event in self.events if moment > self.now]
+        for event in due:
+            event()
+        return self.left() > 0
+
+    def clock(self) -> float:
+        return self.now
+
+
+class Scene:
+    """A bucket with recordings of which everything is an hour old: the storage was away, or nobody is left."""
+
+    def __init__(self, path: Path, lanes: Lanes) -> None:
+        self.store, self.waiting = MemoryStore(), Waiting()
+        self.store.patience = self.waiting
+        self._path, self._lanes = path, lanes
+
+    def recording(self, name: str) -> tuple[Call, Checkpoints]:
+        """One whose agent has copied a second of it, and has begun to upload a file."""
+        folder = f"team-a/{name}"
+        intent = a_shipping_intent().model_copy(update={"folder": folder})
+        call = two_people(self._path / name)
+        checkpoints = Checkpoints(self._path / name, intent, self.store)
+        assert claim_attempt(self.store, layout_of(intent), 1, checkpoints.run)
+        check_storage(self.store, layout_of(intent), intent)
+        call.write(until=1.0)
+        checkpoints.ship()
+        self.store.create_upload(f"calls/{folder}/bob.mkv", "video/matroska")
+        self.store.modified = dict.fromkeys(self.store.objects, time.time() - 3600)
+        return call, checkpoints
+
+    async def sweep(self, watched: float = 90) -> int:
+        place = Place(self._path, self._path / "termination", self._path / "scratch", None, self.waiting)
+        finished, failures = await sweep(
+            self.store, self._lanes, BUCKET, place, minimum=600, watched=watched, clock=self.waiting.clock
+        )
+        assert not failures
+        return finished
+
+    def is_untouched(self, name: str) -> bool:
+        """Neither finished nor cleared."""
+        root = f"calls/team-a/{name}/"
+        written = {key.removeprefix(root) for key in self.store.objects if key.startswith(root)}
+        ended = {"recording.json", "attempts/1/manifest.json", "attempts/recovered.json"}
+        uploads = list(self.store.unfinished(root))
+        return not written & ended and any(key.endswith(".ckpt") for key in written) and len(uploads) == 1
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    with closing(Lanes()) as lanes:
+        yield Scene(tmp_path, lanes)
+
+
+async def test_a_recording_that_nobody_writes_to_is_finished(scene: Scene) -> None:
+    scene.recording("left")
+    assert await scene.sweep() == 1
+    assert "calls/team-a/left/recording.json" in scene.store.objects
+    assert not [key for key in scene.store.objects if key.endswith(".ckpt")]
+    assert not scene.store.uploads
+    assert scene.waiting.now == 90
+
+
+@pytest.mark.parametrize("moment", [1, 50, 89])
+async def test_an_agent_that_comes_back_from_an_outage_is_left_alone(scene: Scene, moment: float) -> None:
+    """The storage was away for an hour, so everything looks an hour old; the agent is in a pause between two tries."""
+    call, checkpoints = scene.recording("live")
+
+    def write() -> None:
+        call.write(until=2.0)
+        checkpoints.ship()
+
+    scene.waiting.at(moment, write)
+    assert await scene.sweep() == 0
+    assert scene.is_untouched("live")
+
+
+async def test_folders_are_watched_at_the_same_time(scene: Scene) -> None:
+    scene.recording("left")
+    scene.recording("also-left")
+    call, checkpoints = scene.recording("live")
+    scene.waiting.at(60, lambda: (call.write(until=2.0), checkpoints.ship()))
+    assert await scene.sweep() == 2
+    assert scene.is_untouched("live")
+    assert scene.waiting.now == 90
+
+
+async def test_an_agent_that_comes_back_as_its_recording_is_read_is_left_alone(scene: Scene) -> None:
+    """Right before the first write to a folder it is looked at once more: others before it took their time."""
+    call, checkpoints = scene.recording("live")
+
+    def read(operation: str, key: str) -> None:
+        if operation == "get_range" and key.endswith(".ckpt"):
+            scene.store.before = lambda _operation, _key: None
+            call.write(until=2.0)
+            checkpoints.ship()
+
+    scene.store.before = read
+    assert await scene.sweep() == 0
+    assert scene.is_untouched("live")
+
+
+async def test_a_storage_that_goes_away_again_has_the_watch_begin_anew(scene: Scene) -> None:
+    """Who was kept from writing for most of it was not silent."""
+    call, checkpoints = scene.recording("live")
+
+    def away(operation: str, _key: str) -> None:
+        if operation == "list" and 60 <= scene.waiting.now < 100:
+            scene.waiting.now = 300
+
+    scene.store.before = away
+    scene.waiting.at(330, lambda: (call.write(until=2.0), checkpoints.ship()))
+    assert await scene.sweep() == 0
+    assert scene.is_untouched("live")
+
+
+async def test_a_sweep_that_is_told_to_go_takes_nothing(scene: Scene) -> None:
+    scene.recording("left")
+    scene.waiting.at(30, lambda: scene.waiting.end_within(0))
+    assert await scene.sweep() == 0
+    assert scene.is_untouched("left")
+
+
+@pytest.mark.parametrize(
+    ("objects", "seconds", "is_prompt"), [(1, 20, True), (1, 21, False), (17_000, 300, True), (17_000, 361, False)]
+)
+def test_a_long_listing_is_no_outage(objects: int, seconds: float, is_prompt: bool) -> None:
+    [folder] = find_folders(a_bucket("x", INTENT, BEGUN, COPY).list_objects("calls/"))
+    assert Look(replace(folder, objects=objects), 100, 100 + seconds).is_prompt is is_prompt
