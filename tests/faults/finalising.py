@@ -99,6 +99,7 @@ class _Finaliser:
             "TMPDIR": str(scratch),
             "ISOTRACK_INTENT": intent.to_json(),
             "ISOTRACK_STOP_REASON": "Requested",
+            "ISOTRACK_SILENCE_SECONDS": "0",  # what was copied looks as if it had just been written
             "ISOTRACK_STORAGE_CREDENTIALS": str(pod.folder / "storage"),
             "ISOTRACK_TERMINATION_LOG": str(folder / "termination-log"),
             "FAULTS_TRACE": str(self.trace),

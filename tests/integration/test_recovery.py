@@ -191,13 +191,14 @@ async def test_a_recording_that_goes_on_is_left_alone(scene: Scene) -> None:
 
 async def test_the_finaliser_job_ends_a_recording_whose_pods_are_gone(scene: Scene) -> None:
     await killed(scene, two_people(scene.spool("pod")))
-    assert await scene.run("finalise", "job", ISOTRACK_STOP_REASON="Requested") == 0, scene.log("job")
+    variables = {"ISOTRACK_STOP_REASON": "Requested", "ISOTRACK_SILENCE_SECONDS": "3"}
+    assert await scene.run("finalise", "job", **variables) == 0, scene.log("job")
     told = scene.termination("job")
     assert (told["reason"], told["stopReason"], told["files"]) == ("PartiallyUploaded", "Requested", 2)
     assert told["manifestUri"].endswith("/recording.json")
     assert scene.recording().stop_reason is StopReason.REQUESTED
     assert not list((scene.path / "job" / "tmp").iterdir()), "temporary files stayed"
-    assert await scene.run("finalise", "job", ISOTRACK_STOP_REASON="Requested") == 0
+    assert await scene.run("finalise", "job", **variables) == 0
     assert scene.termination("job") == told
 
 

@@ -21,6 +21,7 @@ from .finish import Finished, Progress, finish_workspace, print_result
 from .workspace import Workspace
 
 if TYPE_CHECKING:
+    from isotrack_api.intent import Intent
     from isotrack_recorder.ship.recover import Recovery
 
 PATIENCE_SECONDS: Final = 600.0
@@ -73,7 +74,7 @@ async def _finish_bucket(place: str, environ: Mapping[str, str], *, force: bool)
             scratch = Path(tempfile.gettempdir())
             recovery = Recovery(store, lanes, layout, scratch, intent, watchers=Watchers(progress=progress))
             if not force:
-                await _check_nobody_is_at_work(recovery, layout.uri(root))
+                await _check_nobody_is_at_work(recovery, intent, layout.uri(root))
             committed = await recovery.finalise()
         finally:
             progress.close()
@@ -85,9 +86,13 @@ async def _finish_bucket(place: str, environ: Mapping[str, str], *, force: bool)
     return Finished(committed.manifest, layout.uri(root))
 
 
-async def _check_nobody_is_at_work(recovery: Recovery, place: str) -> None:
+async def _check_nobody_is_at_work(recovery: Recovery, intent: Intent, place: str) -> None:
+    from isotrack_recorder.ship.recover import longest_silence_seconds
+
     tell(sys.stderr, "isotrack: looking whether this recording still goes on\n")
-    if not await recovery.wait_until_quiet(at_once=True):
+    assert intent.storage is not None
+    silence = longest_silence_seconds(intent.storage.checkpoint_seconds)
+    if not await recovery.wait_until_quiet(at_once=True, silence=silence):
         raise ConfigError(
             f"{place} is being recorded to at this moment: stop the recording, or use --force if you know better"
         )

@@ -1,6 +1,7 @@
 """`isotrack-recorder finalise` and `isotrack-recorder sweep`: finish recordings whose pods are gone, from the bucket alone.
 
-    finalise   one recording: ISOTRACK_INTENT says which and where, ISOTRACK_STOP_REASON why it is over
+    finalise   one recording: ISOTRACK_INTENT says which and where, ISOTRACK_STOP_REASON why it is over. An attempt that wrote a
+               checkpoint within ISOTRACK_SILENCE_SECONDS is waited for
     sweep      every abandoned recording of a storage (ISOTRACK_SWEEP, an S3Destination as JSON): those to which nothing has come for
                ISOTRACK_SWEEP_SECONDS, nor comes while they are watched for ISOTRACK_SWEEP_WATCH_SECONDS
 
@@ -34,7 +35,7 @@ from isotrack_recorder.ship.credentials import pod_credentials
 from isotrack_recorder.ship.deliver import AFTER_STOP_SECONDS, Delivered, End
 from isotrack_recorder.ship.lanes import Lanes
 from isotrack_recorder.ship.layout import layout_of
-from isotrack_recorder.ship.recover import Recovery
+from isotrack_recorder.ship.recover import Recovery, longest_silence_seconds
 from isotrack_recorder.ship.retry import Patience
 from isotrack_recorder.ship.s3 import S3Store
 from isotrack_recorder.ship.store import Store
@@ -93,19 +94,38 @@ async def _finalise(place: Place, environ: Mapping[str, str]) -> Ending:
     intent = read_intent(environ)
     if intent.storage is None:
         raise ConfigError("ISOTRACK_INTENT names no storage: there is nothing to finalise")
+    usual = longest_silence_seconds(intent.storage.checkpoint_seconds)
+    silence = read_seconds(environ, "ISOTRACK_SILENCE_SECONDS", usual)
     end = End(True, _stop_reason(environ))
     _end_with_sigterm(place.patience)
     with closing(Lanes()) as lanes:
         try:
             store = S3Store(intent.storage, pod_credentials(place.credentials), place.patience)
             recovery = Recovery(store, lanes, layout_of(intent), place.scratch, intent, end=end, room=place.room)
-            committed = await recovery.finalise()
+            committed = await finish_quiet(recovery, silence)
         finally:
             place.patience.end_within(0)
-    if committed is None:
-        raise StorageError("no attempt left anything in the bucket: no manifest and no checkpoint")
     log.info("recording finished", extra={"fields": {"files": len(committed.manifest.files)}})
     return _ending(Reason.UPLOADED, committed.manifest.message, committed)
+
+
+async def finish_quiet(recovery: Recovery, silence: float) -> Committed:
+    """Finish a recording, unless an attempt is at work that its cluster takes for gone: on a node that nobody hears any more, say.
+
+    Args:
+        silence: For how long such an attempt shows no sign of life at most, in seconds.
+    Raises:
+        StorageError: one is, and did not end by itself in a time. Nothing was written.
+        IsotrackError: it could not be finished.
+    """
+    if not await recovery.wait_until_quiet(silence=silence):
+        raise StorageError(
+            "an attempt still writes to the bucket, on a node out of reach: it will end the recording itself"
+        )
+    committed = await recovery.finalise()
+    if committed is None:
+        raise StorageError("no attempt left anything in the bucket: no manifest and no checkpoint")
+    return committed
 
 
 async def _sweep(place: Place, environ: Mapping[str, str]) -> Ending:

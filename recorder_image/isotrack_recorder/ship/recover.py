@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Final
 
@@ -52,7 +53,7 @@ from .layout import Layout
 from .preflight import INTENT_LIMIT
 from .rebuild import Run, fetch, find_runs, follow
 from .recovered import Recovered
-from .retry import full_jitter
+from .retry import REFUSED_PAUSE_SECONDS, full_jitter
 from .stitched import Stitched
 from .store import Store, Version, clear_abandoned
 
@@ -65,11 +66,22 @@ POLL_SECONDS: Final = 2.0
 GRACE_SECONDS: Final = 10.0
 """A run whose sign of life is late by more counts as dead."""
 LONGEST_WAIT_SECONDS: Final = 90.0
-"""An attempt that is still writing when the recording is over is waited for this long."""
+"""An attempt that is still writing when the recording is over is waited for this long, or until it counts as dead if that is later."""
+AWAY_SECONDS: Final = 20.0
+"""A look that takes longer waited for the storage."""
 DISK_SHARE: Final = 0.8
 """Of the scratch folder's room that may be used."""
 EPOCH_CHECKPOINTS: Final = 50
 """In the first so many an attempt has become able to capture, or it never does."""
+
+
+def longest_silence_seconds(interval: int) -> float:
+    """For how long an attempt at work may show no sign of life to somebody who comes after an outage: it may have been refused.
+
+    Args:
+        interval: Of its checkpoints.
+    """
+    return sign_of_life_seconds(interval) + REFUSED_PAUSE_SECONDS + GRACE_SECONDS
 
 
 class _MovedError(Exception):
@@ -110,14 +122,15 @@ class Seen:
         """All runs that files of left sessions are made of, once any has to be."""
         return tuple(run for run in self.runs if self._leaves(run.attempt)) if self.behind else ()
 
-    def alive(self, now: float, patience: float) -> frozenset[int]:
+    def alive(self, now: float, patience: float, since: float = -inf) -> frozenset[int]:
         """Attempts that may still be at work.
 
         Args:
             now: The storage's time, Unix seconds.
             patience: Seconds for which a run at work is silent at most.
+            since: From when on the storage has been there without a break, as far as is known: before, every run is silent.
         """
-        at_work = {run.attempt for run in self.runs if now - run.newest < patience}
+        at_work = {run.attempt for run in self.runs if now - max(run.newest, since) < patience}
         return frozenset(at_work - set(self.manifests))
 
 
@@ -208,11 +221,13 @@ class Recovery:
         end: How the last attempt ended, where it left no word itself.
         room: What bounds the volume that `scratch` lies on, where that is not the disk alone.
         allow: Called once, right before the first write, and may raise; in a thread.
+        clock: Seconds, steadily.
     """
 
     def __init__(
         self, store: Store, lanes: Lanes, layout: Layout, scratch: Path, intent: Intent, *,
         end: End = OVER, watchers: Watchers = NOBODY, room: Room | None = None, allow: Callable[[], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         self._store = store
         self._lanes = lanes
@@ -223,6 +238,7 @@ class Recovery:
         self._watchers = watchers
         self._room = room
         self._allow = allow
+        self._clock = clock
         self.made: tuple[ManifestFile, ...] = ()
         """Files that were made of checkpoints, now or before; known after `finalise`."""
 
@@ -256,25 +272,34 @@ class Recovery:
             f"{self._layout.uri(self._layout.root)} kept changing while it was being finished: run it again"
         )
 
-    async def wait_until_quiet(self, *, at_once: bool = False) -> bool:
-        """Wait until no attempt without a manifest shows signs of life, for a bounded time. False when one does.
+    async def wait_until_quiet(self, *, at_once: bool = False, silence: float | None = None) -> bool:
+        """Wait until no attempt without a manifest shows signs of life, for a bounded time. False when one does, or may.
 
         Args:
             at_once: Return False with the first new sign, instead of waiting for the attempt to end.
+            silence: Seconds for which an attempt at work is silent at most; absent = with a storage that was there all the time.
         """
         assert self._intent.storage is not None
-        patience = sign_of_life_seconds(self._intent.storage.checkpoint_seconds) + GRACE_SECONDS
-        until = time.monotonic() + LONGEST_WAIT_SECONDS
+        interval = self._intent.storage.checkpoint_seconds
+        patience = sign_of_life_seconds(interval) + GRACE_SECONDS if silence is None else silence
+        longest = max(LONGEST_WAIT_SECONDS, patience + GRACE_SECONDS)
         first: Seen | None = None
+        since, until = -inf, inf
         while True:
+            asked = self._clock()
             seen = await self._lanes.request(look, self._store, self._layout)
-            alive = seen.alive(time.time() + (self._store.clock_skew_seconds or 0.0), patience)
+            now, answered = time.time() + (self._store.clock_skew_seconds or 0.0), self._clock()
+            if answered - asked > AWAY_SECONDS:
+                since, until = now, inf  # NB: nobody could write meanwhile, so that nobody did says nothing
+            until = min(until, answered + longest)
+            alive = seen.alive(now, patience, since)
             first = first or seen
             if not alive:
                 return True
-            if time.monotonic() > until or (at_once and seen.runs != first.runs):
+            if answered > until or (at_once and seen.runs != first.runs):
                 return False
-            await asyncio.sleep(POLL_SECONDS)
+            if not await self._lanes.request(self._store.patience.pause, POLL_SECONDS):
+                return False
 
     async def _ask_leave(self) -> None:
         if self._allow is not None:

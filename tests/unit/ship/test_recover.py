@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -19,14 +21,15 @@ from isotrack_recorder.errors import IsotrackError, OutputError, StorageError
 from isotrack_recorder.finalise.local import finish_local
 from isotrack_recorder.finalise.session import SessionStream
 from isotrack_recorder.pod.decisions import is_left_behind
-from isotrack_recorder.ship.checkpoints import Checkpoints
+from isotrack_recorder.pod.finaliser import finish_quiet
+from isotrack_recorder.ship.checkpoints import Checkpoints, sign_of_life_seconds
 from isotrack_recorder.ship.claim import claim_attempt
 from isotrack_recorder.ship.deliver import OVER, Delivery, End
 from isotrack_recorder.ship.lanes import Lanes
 from isotrack_recorder.ship.layout import layout_of
 from isotrack_recorder.ship.preflight import check_storage
-from isotrack_recorder.ship.recover import Recovery, call_clock_of, epoch_of, look
-from isotrack_recorder.ship.retry import Patience
+from isotrack_recorder.ship.recover import Recovery, call_clock_of, epoch_of, longest_silence_seconds, look
+from isotrack_recorder.ship.retry import LONGEST_PAUSE_SECONDS, REFUSED_PAUSE_SECONDS, Patience
 from isotrack_recorder.spool.room import Room, folder_bytes
 from isotrack_recorder.spool.watermarks import Usage
 from support.live_spool import LiveSpool
@@ -34,6 +37,7 @@ from support.media import video_frames
 from support.memory_store import MemoryStore
 from support.shipping import ROOT, a_shipping_intent, two_people
 from support.spools import MONO_NS, SECOND, WALL_NS, Call, Sender, steady
+from support.waiting_store import Waiting
 
 EPOCH_MS = 1_760_000_000_000
 
@@ -596,6 +600,85 @@ async def test_an_attempt_with_a_manifest_is_not_waited_for(bucket: Bucket) -> N
     call.write(stop=4, reason="Drained")
     await bucket.drain(1, bucket.begin(1))
     assert await bucket.recovery().wait_until_quiet()
+
+
+def an_attempt(bucket: Bucket, silent: float) -> tuple[Waiting, Callable[[], None], Recovery]:
+    """One of which the bucket has heard nothing for some seconds; what gives a further sign of life; and who wants to finish it."""
+    call, checkpoints = two_people(bucket.spool(1), pictures=45 * 30), bucket.begin(1)
+    call.write(until=1.0)
+    checkpoints.ship()
+    waiting = Waiting(bucket.store)
+    bucket.store.modified = dict.fromkeys(bucket.store.objects, time.time() - silent)
+    moments = itertools.count(2)
+
+    def sign() -> None:
+        call.write(until=float(next(moments)))
+        checkpoints.ship()
+
+    intent = bucket.intent(1)
+    layout, scratch = layout_of(intent), bucket.path / "scratch"
+    return waiting, sign, Recovery(bucket.store, bucket.lanes, layout, scratch, intent, clock=waiting.clock)
+
+
+async def test_an_attempt_that_pauses_between_two_tries_is_seen_to_be_at_work(bucket: Bucket) -> None:
+    """It was refused, and tries again after half a minute; its last sign of life was due a little before."""
+    waiting, sign, recovery = an_attempt(bucket, silent=44)
+    waiting.at(1, sign)
+    assert not await recovery.wait_until_quiet(at_once=True, silence=longest_silence_seconds(5))
+
+
+async def test_a_dead_attempt_is_not_waited_for_longer_than_one_at_work_is_silent(bucket: Bucket) -> None:
+    waiting, _, recovery = an_attempt(bucket, silent=44)
+    assert await recovery.wait_until_quiet(at_once=True, silence=longest_silence_seconds(5))
+    assert waiting.now <= longest_silence_seconds(5) - 44 + 2
+
+
+@pytest.mark.parametrize("interval", [1, 5, 60, 300])
+def test_the_longest_silence_covers_the_longest_pause(interval: int) -> None:
+    longest = max(LONGEST_PAUSE_SECONDS, REFUSED_PAUSE_SECONDS)
+    assert longest_silence_seconds(interval) > longest + sign_of_life_seconds(interval)
+
+
+async def test_an_attempt_that_dies_now_counts_as_dead_in_the_end_whatever_its_interval(bucket: Bucket) -> None:
+    """Longer than an attempt that goes on writing is waited for."""
+    waiting, _, recovery = an_attempt(bucket, silent=0)
+    assert longest_silence_seconds(300) > 90
+    assert await recovery.wait_until_quiet(silence=longest_silence_seconds(300))
+    assert waiting.now <= 102
+
+
+async def test_after_an_outage_an_attempt_has_its_time_to_show_itself(bucket: Bucket) -> None:
+    """Whoever wants to finish it waited for the storage, too: what is old by then says nothing."""
+    waiting, sign, recovery = an_attempt(bucket, silent=5)
+
+    def away(operation: str, _key: str) -> None:
+        bucket.store.before = lambda _operation, _key: None
+        waiting.goes_on(1800)
+
+    bucket.store.before = away
+    waiting.at(1825, sign)
+    assert not await recovery.wait_until_quiet(at_once=True, silence=longest_silence_seconds(5))
+
+
+async def test_a_finaliser_leaves_an_attempt_alone_that_goes_on_writing(bucket: Bucket) -> None:
+    """The node cannot be reached by the cluster, and its pod can reach the storage."""
+    waiting, sign, recovery = an_attempt(bucket, silent=1)
+    upload = bucket.store.create_upload(f"{ROOT}/bob.mkv", "video/matroska")
+    for moment in range(5, 200, 5):
+        waiting.at(moment, sign)
+    with pytest.raises(StorageError, match="still writes"):
+        await finish_quiet(recovery, longest_silence_seconds(5))
+    assert waiting.now < 100
+    assert upload in bucket.store.uploads
+    assert f"{ROOT}/attempts/1/manifest.json" not in bucket.store.objects
+
+
+async def test_a_finaliser_ends_the_recording_once_the_attempt_is_silent(bucket: Bucket) -> None:
+    waiting, sign, recovery = an_attempt(bucket, silent=1)
+    waiting.at(10, sign)
+    committed = await finish_quiet(recovery, longest_silence_seconds(5))
+    assert len(committed.manifest.files) == 2
+    assert 55 < waiting.now < 75
 
 
 def test_the_timeline_s_zero_is_known_from_a_dead_attempt(bucket: Bucket) -> None:

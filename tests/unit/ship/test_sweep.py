@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -19,11 +19,11 @@ from isotrack_recorder.ship.claim import claim_attempt
 from isotrack_recorder.ship.lanes import Lanes
 from isotrack_recorder.ship.layout import layout_of
 from isotrack_recorder.ship.preflight import check_storage
-from isotrack_recorder.ship.retry import Patience
 from isotrack_recorder.ship.watch import Look
 from support.memory_store import MemoryStore
 from support.shipping import a_shipping_intent, two_people
 from support.spools import Call
+from support.waiting_store import Waiting
 
 BUCKET = S3Destination(bucket="memory", prefix="calls")
 RUN = "0123456789abcdef"
@@ -92,35 +92,12 @@ def test_a_folder_is_opened_where_it_was_found() -> None:
 # ── who is at work ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class Waiting(Patience):
-    """Waits at once; what happens meanwhile is said beforehand."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 0.0
-        self.events: list[tuple[float, Callable[[], object]]] = []
-
-    def at(self, moment: float, event: Callable[[], object]) -> None:
-        self.events.append((moment, event))
-
-    def pause(self, seconds: float) -> bool:
-        self.now += seconds
-        due = [event for moment, event in self.events if moment <= self.now]
-        self.events = [(moment, event) for moment, event in self.events if moment > self.now]
-        for event in due:
-            event()
-        return self.left() > 0
-
-    def clock(self) -> float:
-        return self.now
-
-
 class Scene:
     """A bucket with recordings of which everything is an hour old: the storage was away, or nobody is left."""
 
     def __init__(self, path: Path, lanes: Lanes) -> None:
-        self.store, self.waiting = MemoryStore(), Waiting()
-        self.store.patience = self.waiting
+        self.store = MemoryStore()
+        self.waiting = Waiting(self.store)
         self._path, self._lanes = path, lanes
 
     def recording(self, name: str) -> tuple[Call, Checkpoints]:
@@ -214,7 +191,7 @@ async def test_a_storage_that_goes_away_again_has_the_watch_begin_anew(scene: Sc
 
     def away(operation: str, _key: str) -> None:
         if operation == "list" and 60 <= scene.waiting.now < 100:
-            scene.waiting.now = 300
+            scene.waiting.goes_on(240)
 
     scene.store.before = away
     scene.waiting.at(330, lambda: (call.write(until=2.0), checkpoints.ship()))
