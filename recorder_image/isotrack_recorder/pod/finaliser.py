@@ -26,7 +26,7 @@ from typing import Final
 from isotrack_api.conditions import Reason
 from isotrack_api.intent import S3Destination
 from isotrack_api.manifest import StopReason
-from isotrack_recorder.errors import ConfigError, IsotrackError, StorageError
+from isotrack_recorder.errors import ConfigError, IsotrackError, StorageError, StorageRefusedError
 from isotrack_recorder.logs import configure_logging
 from isotrack_recorder.settings import read_intent
 from isotrack_recorder.ship.abandoned import ABANDONED_SECONDS, Folder, find_folders, open_folder, quiet_seconds
@@ -38,7 +38,7 @@ from isotrack_recorder.ship.layout import layout_of
 from isotrack_recorder.ship.recover import Recovery, longest_silence_seconds
 from isotrack_recorder.ship.retry import Patience
 from isotrack_recorder.ship.s3 import S3Store
-from isotrack_recorder.ship.store import Store
+from isotrack_recorder.ship.store import Store, clear_abandoned
 from isotrack_recorder.ship.watch import WATCH_SECONDS, AtWorkError, Clock, look_again, watch
 from isotrack_recorder.spool.room import Room
 
@@ -173,7 +173,7 @@ async def sweep(
 def abandoned(
     store: Store, destination: S3Destination, minimum: float, watched: float, clock: Clock = time.monotonic
 ) -> tuple[Folder, ...]:
-    """Folders that hold something unfinished, that nobody has written to for long enough, nor while we watched.
+    """Folders that hold something unfinished, uploads included, that nobody has written to for long enough, nor while we watched.
 
     Args:
         minimum: How old everything in them must be, in seconds.
@@ -184,8 +184,10 @@ def abandoned(
 
 def _old(store: Store, destination: S3Destination, minimum: float) -> list[Folder]:
     prefix = destination.prefix.strip("/")
-    folders = find_folders(store.list_objects(f"{prefix}/" if prefix else ""))
-    unfinished = [folder for folder in folders if folder.is_unfinished]
+    below = f"{prefix}/" if prefix else ""
+    uploading = _uploading(store, below)
+    folders = find_folders(store.list_objects(below))
+    unfinished = [folder for folder in folders if folder.is_unfinished or folder.root in uploading]
     now = time.time() + (store.clock_skew_seconds or 0.0)
     found = []
     for folder in unfinished:
@@ -195,12 +197,26 @@ def _old(store: Store, destination: S3Destination, minimum: float) -> list[Folde
             _, intent = open_folder(store, destination, folder.root)
         except ConfigError:
             continue  # somebody else's objects
-        if now - folder.newest >= quiet_seconds(intent, minimum):
+        if now - folder.newest >= quiet_seconds(intent, minimum, uploads_only=not folder.is_unfinished):
             found.append(folder)
     return found
 
 
+def _uploading(store: Store, prefix: str) -> set[str]:
+    """Folders with unfinished uploads, as far as we may know."""
+    try:
+        return {upload.key.rpartition("/")[0] for upload in store.unfinished(prefix)}
+    except StorageRefusedError as error:
+        log.warning("unfinished uploads are not looked for", extra={"fields": {"detail": str(error)}})
+        return set()
+
+
 async def _finish(store: Store, lanes: Lanes, destination: S3Destination, folder: Folder, place: Place) -> int:
+    if not folder.is_unfinished:
+        await lanes.request(look_again, store, folder)
+        aborted = await lanes.request(clear_abandoned, store, f"{folder.root}/")
+        log.info("unfinished uploads taken back", extra={"fields": {"folder": folder.root, "uploads": aborted}})
+        return 0
     layout, intent = await lanes.request(open_folder, store, destination, folder.root)
 
     def allow() -> None:

@@ -91,11 +91,14 @@ def open_folder(store: Store, destination: S3Destination, root: str) -> tuple[La
     return layout, intent.model_copy(update={"storage": storage, "folder": root})
 
 
-def quiet_seconds(intent: Intent, minimum: float) -> float:
+def quiet_seconds(intent: Intent, minimum: float, *, uploads_only: bool = False) -> float:
     """How long nothing may have come to a folder before the recording counts as abandoned.
 
-    One that writes no checkpoints may be silent for as long as it may last.
+    One that writes no checkpoints may be silent for as long as it may last: parts of uploads are not seen in a listing.
+
+    Args:
+        uploads_only: There is nothing in it but unfinished uploads, which nobody needs.
     """
-    if intent.storage is not None and intent.storage.checkpoint_seconds == 0:
+    if uploads_only or (intent.storage is not None and intent.storage.checkpoint_seconds == 0):
         return max(minimum, intent.limits.max_duration_seconds + 3600.0)
     return minimum

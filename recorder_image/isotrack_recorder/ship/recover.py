@@ -445,13 +445,22 @@ class Recovery:
         put_recovered(self._store, self._layout, old.model_copy(update=changes))
 
     async def _tidy(self, seen: Seen) -> None:
-        """Behind a verified recording.json: delete the checkpoints that it is made of, take back what nobody will complete."""
+        """Behind a verified recording.json: take back what nobody will complete, delete the checkpoints that it is made of."""
+        # NB: checkpoints last. As long as some are there the folder is unfinished, and whoever comes after us clears up.
+        refused: StorageRefusedError | None = None
+        try:
+            await self._lanes.request(clear_abandoned, self._store, f"{self._layout.root}/")
+        except (
+            StorageRefusedError
+        ) as error:  # whoever comes is refused, too; a second copy of private media must not stay for that
+            refused = error
         done = await self._lanes.request(self._done_with, seen)
         pieces = [done[at : at + REMOVED_AT_ONCE] for at in range(0, len(done), REMOVED_AT_ONCE)]
         stayed = sum(await asyncio.gather(*(self._lanes.request(self._store.remove, piece) for piece in pieces)))
         if stayed:
             log.warning("storage keeps checkpoints", extra={"fields": {"objects": stayed}})
-        await self._lanes.request(clear_abandoned, self._store, f"{self._layout.root}/")
+        if refused is not None:
+            raise refused
 
     def _done_with(self, seen: Seen) -> list[Version]:
         """Checkpoints that nobody will read any more, and what else attempts that were lost could not delete."""

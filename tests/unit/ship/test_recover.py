@@ -17,11 +17,12 @@ import pytest
 from isotrack_api.intent import Intent
 from isotrack_api.manifest import GapReason, Manifest, StopReason
 from isotrack_recorder.clocks import Bounds
-from isotrack_recorder.errors import IsotrackError, OutputError, StorageError
+from isotrack_recorder.errors import IsotrackError, OutputError, StorageError, StorageRefusedError
 from isotrack_recorder.finalise.local import finish_local
 from isotrack_recorder.finalise.session import SessionStream
 from isotrack_recorder.pod.decisions import is_left_behind
 from isotrack_recorder.pod.finaliser import finish_quiet
+from isotrack_recorder.ship.abandoned import find_folders
 from isotrack_recorder.ship.checkpoints import Checkpoints, sign_of_life_seconds
 from isotrack_recorder.ship.claim import claim_attempt
 from isotrack_recorder.ship.deliver import OVER, Delivery, End
@@ -573,6 +574,45 @@ async def test_missing_checkpoints_of_an_attempt_that_left_sessions_are_told(buc
     whole = bucket.recording()
     assert not whole.complete
     assert "checkpoints of attempt 1, 2 are not there" in whole.message
+
+
+@pytest.mark.parametrize("dies_at", ["unfinished", "abort_upload", "purge"])
+async def test_a_finaliser_that_dies_as_it_clears_up_leaves_what_a_sweep_finds(bucket: Bucket, dies_at: str) -> None:
+    """Checkpoints go last: a folder that has some is unfinished."""
+    die_at(bucket, 1.0, 2.0)
+    bucket.store.create_upload(f"{ROOT}/bob.mkv", "video/matroska")
+
+    def killed(operation: str, key: str) -> None:
+        if operation == dies_at:
+            raise StorageError(f"{operation} {key}")
+
+    bucket.store.before = killed
+    with pytest.raises(StorageError):
+        await bucket.recovery().finalise()
+    assert bucket.recording()
+    [folder] = find_folders(bucket.store.list_objects(""))
+    assert folder.is_unfinished
+    bucket.store.before = lambda _operation, _key: None
+    await bucket.recovery("again").finalise()
+    assert not bucket.store.uploads
+    assert not bucket.checkpoints()
+
+
+@pytest.mark.parametrize("refused", ["unfinished", "abort_upload"])
+async def test_checkpoints_go_where_uploads_may_not_be_taken_back(bucket: Bucket, refused: str) -> None:
+    """They are a second copy of private media, and a sweep would be refused, too."""
+    die_at(bucket, 1.0, 2.0)
+    bucket.store.create_upload(f"{ROOT}/bob.mkv", "video/matroska")
+
+    def refuse(operation: str, key: str) -> None:
+        if operation == refused:
+            raise StorageRefusedError(f"{operation} of {key!r} denied")
+
+    bucket.store.before = refuse
+    with pytest.raises(StorageRefusedError):
+        await bucket.recovery().finalise()
+    assert bucket.recording()
+    assert not bucket.checkpoints()
 
 
 # ── who is at work ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from isotrack_api.intent import S3Destination
-from isotrack_recorder.errors import ConfigError
+from isotrack_recorder.errors import ConfigError, StorageRefusedError
 from isotrack_recorder.pod.finaliser import Place, abandoned, sweep
 from isotrack_recorder.ship.abandoned import find_folders, open_folder
 from isotrack_recorder.ship.checkpoints import Checkpoints
@@ -197,6 +197,58 @@ async def test_a_storage_that_goes_away_again_has_the_watch_begin_anew(scene: Sc
     scene.waiting.at(330, lambda: (call.write(until=2.0), checkpoints.ship()))
     assert await scene.sweep() == 0
     assert scene.is_untouched("live")
+
+
+def an_upload(scene: Scene, *keys: str, age: float, checkpoint_seconds: int = 0) -> None:
+    """A folder with an unfinished upload and without checkpoints."""
+    store = a_bucket("x", INTENT, *keys, age=age, checkpoint_seconds=checkpoint_seconds)
+    scene.store.objects |= store.objects
+    scene.store.modified |= store.modified
+    scene.store.create_upload("calls/team-a/x/bob.mkv", "video/matroska")
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        pytest.param((BEGUN,), id="lost without checkpoints"),
+        pytest.param((BEGUN, ENDED, RECORDING), id="whoever finished it died before the end"),
+    ],
+)
+async def test_uploads_that_nobody_will_complete_are_taken_back(scene: Scene, keys: tuple[str, ...]) -> None:
+    an_upload(scene, *keys, age=86400 + 3700)
+    before = dict(scene.store.objects)
+    assert await scene.sweep() == 0, "there is nothing to make files of"
+    assert not scene.store.uploads
+    assert scene.store.objects == before
+    assert scene.waiting.now == 90
+
+
+@pytest.mark.parametrize("checkpoint_seconds", [0, 5])
+async def test_uploads_alone_are_left_for_as_long_as_a_recording_may_last(
+    scene: Scene, checkpoint_seconds: int
+) -> None:
+    """Parts that arrive are not seen in a listing."""
+    an_upload(scene, BEGUN, age=86400, checkpoint_seconds=checkpoint_seconds)
+    await scene.sweep()
+    assert scene.store.uploads
+
+
+async def test_uploads_of_a_folder_that_is_written_to_while_it_is_watched_are_left(scene: Scene) -> None:
+    an_upload(scene, BEGUN, age=86400 + 3700)
+    scene.waiting.at(80, lambda: scene.store.put("calls/team-a/x/alice.mkv", b"x", "video/matroska"))
+    await scene.sweep()
+    assert scene.store.uploads
+
+
+async def test_a_storage_that_lists_no_uploads_is_swept_all_the_same(scene: Scene) -> None:
+    scene.recording("left")
+
+    def refuse(operation: str, key: str) -> None:
+        if operation == "unfinished" and key == "calls/":
+            raise StorageRefusedError("no right to list uploads")
+
+    scene.store.before = refuse
+    assert await scene.sweep() == 1
 
 
 async def test_a_sweep_that_is_told_to_go_takes_nothing(scene: Scene) -> None:
