@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 from google.protobuf.message import DecodeError
 from livekit.protocol import rtc
 
 from fuzz.harness import Harness, as_text, parts
-from isotrack_recorder.errors import ParseError, SourceError
+from isotrack_recorder.errors import CallNotFoundError, ParseError, SourceError, SourceRefusedError
 from isotrack_recorder.sources.base import (
     Event,
     ParticipantLeft,
@@ -18,7 +19,7 @@ from isotrack_recorder.sources.base import (
     TrackRefused,
     TrackSeen,
 )
-from isotrack_recorder.sources.livekit.policy import judge_join, read_leave, read_refusal
+from isotrack_recorder.sources.livekit.policy import judge_join, read_first_leave, read_leave, read_refusal
 from isotrack_recorder.sources.livekit.roster import (
     MAX_NAME,
     MAX_PARTICIPANTS,
@@ -88,6 +89,8 @@ def fuzz_signalling(data: bytes) -> None:
             _check_event(event)
         if message.WhichOneof("message") == "leave":
             read_leave(message.leave)
+            with suppress(CallNotFoundError, SourceRefusedError):
+                read_first_leave(message.leave, joined_before=False)
         if message.WhichOneof("message") == "join":
             judge_join(message.join, "RM_1", {"alice"})
     assert len(roster.peers) <= MAX_PARTICIPANTS

@@ -459,6 +459,87 @@ async def test_who_comes_back_is_awaited_but_not_for_ever(monkeypatch: pytest.Mo
     assert client.events[-1] == CallEnded("nobody came back")
 
 
+@pytest.mark.parametrize("reason", [R.SERVER_SHUTDOWN, R.JOIN_FAILURE, R.MIGRATION, R.UNKNOWN_REASON], ids=R.Name)
+async def test_a_rejoin_that_is_answered_with_a_passing_reason_is_tried_again(reason: int) -> None:
+    """A server that drains or restarts says goodbye to joins, too."""
+
+    async def turned_away(connection: Connection) -> None:
+        await connection.leave(reason)
+        await connection.gone()
+
+    async def returned(connection: Connection) -> None:
+        await connection.join(ALICE)
+        await connection.receive("subscription")
+        await connection.leave(R.ROOM_CLOSED)
+
+    async with a_server(drops, turned_away, turned_away, returned) as url:
+        client = Client(url)
+        await in_time(client.source.run())
+    assert [event.call_sid for event in client.events if isinstance(event, Joined)] == ["RM_1", "RM_1"]
+    assert client.kinds.count("Disconnected") == 1
+    assert client.events[-1] == CallEnded("ROOM_CLOSED")
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [
+        (R.ROOM_CLOSED, CallEnded("ROOM_CLOSED")),
+        (R.ROOM_DELETED, CallEnded("ROOM_DELETED")),
+        (R.DUPLICATE_IDENTITY, Fenced()),
+        (R.PARTICIPANT_REMOVED, Removed("PARTICIPANT_REMOVED")),
+    ],
+)
+async def test_a_rejoin_that_is_answered_with_a_final_leave_ends_the_run(reason: int, expected: Event) -> None:
+    async def turned_away(connection: Connection) -> None:
+        await connection.leave(reason)
+        await connection.gone()
+
+    async with a_server(drops, turned_away) as url:
+        client = Client(url)
+        await in_time(client.source.run())
+    assert client.events[-1] == expected
+
+
+async def test_rejoins_that_are_turned_away_for_too_long_end_with_their_reason() -> None:
+    clock = LeapingClock()
+
+    async def turned_away(connection: Connection) -> None:
+        clock.leap(301)
+        await connection.leave(R.SERVER_SHUTDOWN)
+        await connection.gone()
+
+    async with a_server(drops, turned_away) as url:
+        with pytest.raises(SourceError, match="SERVER_SHUTDOWN") as raised:
+            await in_time(Client(url, clock=clock).source.run())
+    assert not isinstance(raised.value, SourceRefusedError)
+
+
+async def test_a_first_join_that_is_answered_with_a_leave_says_why() -> None:
+    async def turned_away(connection: Connection) -> None:
+        await connection.leave(R.JOIN_FAILURE)
+        await connection.gone()
+
+    async with a_server(turned_away) as url:
+        client = Client(url)
+        with pytest.raises(SourceRefusedError, match="JOIN_FAILURE"):
+            await in_time(client.source.run())
+    assert client.events == []
+
+
+async def test_a_call_that_is_moved_to_another_room_is_not_followed() -> None:
+    async def script(connection: Connection) -> None:
+        await connection.join(ALICE)
+        await connection.receive("subscription")
+        await connection.send(room_moved=rtc.RoomMovedResponse(room=models.Room(sid="RM_2")))
+        await connection.gone()
+
+    async with a_server(script) as url:
+        client = Client(url)
+        await in_time(client.source.run())
+    assert client.events[-1] == Removed("moved to another room")
+    assert client.kinds.count("Joined") == 1
+
+
 async def test_an_empty_room_of_the_same_session_is_still_the_call() -> None:
     """After a common outage we may be the first to be back."""
 

@@ -7,28 +7,70 @@ from livekit.protocol import models, rtc
 
 from isotrack_recorder.errors import CallNotFoundError, SourceError, SourceRefusedError
 from isotrack_recorder.sources.base import CallEnded, Fenced, Removed
-from isotrack_recorder.sources.livekit.policy import Ending, Rejoin, judge_join, read_leave, read_refusal, rejoin_delay
+from isotrack_recorder.sources.livekit.policy import (
+    Ending,
+    Rejoin,
+    judge_join,
+    read_first_leave,
+    read_leave,
+    read_refusal,
+    rejoin_delay,
+)
 from isotrack_recorder.sources.livekit.signalling import endpoint, host_of
 
 R = models.DisconnectReason
 
 
-@pytest.mark.parametrize(
-    ("reason", "expected"),
-    [
-        (R.ROOM_CLOSED, CallEnded("ROOM_CLOSED")),
-        (R.ROOM_DELETED, CallEnded("ROOM_DELETED")),
-        (R.DUPLICATE_IDENTITY, Fenced()),
-        (R.PARTICIPANT_REMOVED, Removed("PARTICIPANT_REMOVED")),
-        (R.SERVER_SHUTDOWN, Rejoin.NOW),
-        (R.STATE_MISMATCH, Rejoin.NOW),
-        (R.MIGRATION, Rejoin.NOW),
-        (R.UNKNOWN_REASON, Rejoin.NOW),
-        (77, Rejoin.NOW),
-    ],
-)
-def test_a_leave_ends_the_call_or_asks_for_a_new_join(reason: int, expected: Ending | Rejoin) -> None:
-    assert read_leave(rtc.LeaveRequest(reason=reason)) == expected  # type: ignore[arg-type]
+LEAVES: dict[int, Ending | Rejoin] = {
+    R.UNKNOWN_REASON: Rejoin.NOW,
+    R.CLIENT_INITIATED: Rejoin.NOW,
+    R.DUPLICATE_IDENTITY: Fenced(),
+    R.SERVER_SHUTDOWN: Rejoin.NOW,
+    R.PARTICIPANT_REMOVED: Removed("PARTICIPANT_REMOVED"),
+    R.ROOM_DELETED: CallEnded("ROOM_DELETED"),
+    R.STATE_MISMATCH: Rejoin.NOW,
+    R.JOIN_FAILURE: Rejoin.NOW,
+    R.MIGRATION: Rejoin.NOW,
+    R.SIGNAL_CLOSE: Rejoin.NOW,
+    R.ROOM_CLOSED: CallEnded("ROOM_CLOSED"),
+    R.USER_UNAVAILABLE: Rejoin.NOW,
+    R.USER_REJECTED: Rejoin.NOW,
+    R.SIP_TRUNK_FAILURE: Rejoin.NOW,
+    R.CONNECTION_TIMEOUT: Rejoin.NOW,
+    R.MEDIA_FAILURE: Rejoin.NOW,
+    R.AGENT_ERROR: Rejoin.NOW,
+}
+"""What each goodbye asks of who is in the call."""
+FIRST_LEAVES: dict[int, type[SourceError]] = {
+    R.PARTICIPANT_REMOVED: SourceRefusedError,
+    R.ROOM_DELETED: CallNotFoundError,
+    R.JOIN_FAILURE: SourceRefusedError,
+    R.ROOM_CLOSED: CallNotFoundError,
+    R.USER_UNAVAILABLE: SourceRefusedError,
+    R.USER_REJECTED: SourceRefusedError,
+}
+"""Those that mean something else to who was never let in."""
+REASONS = [pytest.param(reason, id=name) for name, reason in R.items()]
+
+
+@pytest.mark.parametrize("reason", [*REASONS, pytest.param(77, id="not known yet")])
+def test_a_leave_ends_the_call_or_asks_for_a_new_join(reason: int) -> None:
+    leave = rtc.LeaveRequest(reason=reason)  # type: ignore[arg-type]
+    expected = LEAVES[reason] if reason != 77 else Rejoin.NOW
+    assert read_leave(leave) == expected
+    assert read_first_leave(leave, joined_before=True) == expected
+
+
+@pytest.mark.parametrize("reason", [*REASONS, pytest.param(77, id="not known yet")])
+def test_a_leave_that_answers_the_first_join_refuses_it_or_asks_for_another(reason: int) -> None:
+    leave = rtc.LeaveRequest(reason=reason)  # type: ignore[arg-type]
+    refusal = FIRST_LEAVES.get(reason)
+    if refusal is None:
+        assert read_first_leave(leave, joined_before=False) == read_leave(leave)
+        return
+    with pytest.raises(refusal, match=R.Name(reason)) as raised:  # type: ignore[arg-type]
+        read_first_leave(leave, joined_before=False)
+    assert type(raised.value) is refusal
 
 
 @pytest.mark.parametrize(

@@ -43,8 +43,8 @@ from isotrack_recorder.sources.base import (
 )
 from isotrack_recorder.sources.counters import add_counters
 
-from .policy import RETURN_SECONDS, Ending, Rejoin, judge_join, read_leave, rejoin_delay
-from .roster import Roster, fold
+from .policy import RETURN_SECONDS, Ending, Rejoin, judge_join, read_first_leave, read_leave, rejoin_delay
+from .roster import Roster, fold, reason_name
 from .signalling import Signalling
 
 log = logging.getLogger(__name__)
@@ -238,6 +238,9 @@ class LiveKitSource:
     async def _one_connection(self) -> tuple[Ending | Rejoin, str]:
         """Live through one signalling connection; say what comes next and why."""
         signalling = await Signalling.connect(self._settings.url, self._tokens.current(), self._clock)
+        if isinstance(signalling, rtc.LeaveRequest):
+            outcome = read_first_leave(signalling, joined_before=bool(self._pinned_sid) or self._was_ready)
+            return outcome, f"LiveKit ends the join ({reason_name(signalling.reason)})"
         self._signalling = signalling
         try:
             ended = await self._enter(signalling.join)

@@ -18,6 +18,8 @@ Ending = CallEnded | Removed | Fenced
 
 _R: Final = models.DisconnectReason
 _CALL_OVER: Final = frozenset((_R.ROOM_DELETED, _R.ROOM_CLOSED))
+_REFUSALS: Final = frozenset((_R.PARTICIPANT_REMOVED, _R.JOIN_FAILURE, _R.USER_REJECTED, _R.USER_UNAVAILABLE))
+"""Of somebody who was not there yet: asking again would be answered the same."""
 _REJOIN_CEILINGS: Final = (0.2, 0.5, 1.0)
 _REJOINS_IN_HASTE: Final = 40
 """About forty seconds where connections are refused, some minutes where nothing answers."""
@@ -43,6 +45,24 @@ def read_leave(leave: rtc.LeaveRequest) -> Ending | Rejoin:
     if leave.reason == _R.PARTICIPANT_REMOVED:
         return Removed(reason)
     return Rejoin.NOW
+
+
+def read_first_leave(leave: rtc.LeaveRequest, *, joined_before: bool) -> Ending | Rejoin:
+    """Say what a `leave` means that answers a join. Who was in the call already reads it as in mid-call.
+
+    Raises:
+        CallNotFoundError: The first join met a room that ended.
+        SourceRefusedError: The first join is refused.
+    """
+    if not joined_before:
+        reason = reason_name(leave.reason)
+        if leave.reason in _CALL_OVER:
+            raise CallNotFoundError(f"LiveKit ended the room while we joined ({reason})")
+        if leave.reason in _REFUSALS:
+            raise SourceRefusedError(
+                f"LiveKit ends the join ({reason}): the room may be full; the server's log says more"
+            )
+    return read_leave(leave)
 
 
 def judge_join(join: rtc.JoinResponse, pinned_sid: str, left_behind: Collection[str]) -> CallEnded | Rejoin | None:

@@ -1,6 +1,6 @@
 """One signalling connection to LiveKit: a websocket that carries protobuf messages both ways.
 
-`connect` opens it and reads the first answer, which must be `join` (or says why not). The owner then calls
+`connect` opens it and reads the first answer, which must be `join` (or says why not, or is already a `leave`). The owner then calls
 `run`, which hands over messages until the connection ends, however it ends; requests are queued by `send`, which never waits. A pinger asks
 every `ping_interval` that the server named and closes the connection when no answer came for `ping_timeout`. Nothing here
 joins again or knows what messages mean: see `client`.
@@ -24,10 +24,9 @@ from livekit.protocol import models, rtc
 
 from isotrack_recorder import __version__
 from isotrack_recorder.clock import Clock
-from isotrack_recorder.errors import SourceError, SourceRefusedError
+from isotrack_recorder.errors import SourceError
 
 from .policy import read_refusal
-from .roster import reason_name
 
 log = logging.getLogger(__name__)
 
@@ -90,8 +89,11 @@ class Signalling:
         self._last_pong_ns = clock.monotonic_ns()
 
     @classmethod
-    async def connect(cls, url: str, token: str, clock: Clock) -> Self:
+    async def connect(cls, url: str, token: str, clock: Clock) -> Self | rtc.LeaveRequest:
         """Open the connection and read the join.
+
+        Returns:
+            The open connection; where the server answers with a goodbye, that, and the connection is over.
 
         Raises:
             SourceRefusedError, CallNotFoundError: The server says no.
@@ -104,10 +106,14 @@ class Signalling:
         try:
             ws = await _open(session, url)
             signalling = cls(session, ws, clock)
-            signalling.join = await signalling._read_join()
+            answer = await signalling._read_answer()
         except BaseException:
             await session.close()
             raise
+        if isinstance(answer, rtc.LeaveRequest):
+            await signalling.close(leave=False)
+            return answer
+        signalling.join = answer
         return signalling
 
     def send(self, request: rtc.SignalRequest) -> None:
@@ -151,7 +157,7 @@ class Signalling:
                 await self._ws.close()
         await self._session.close()
 
-    async def _read_join(self) -> rtc.JoinResponse:
+    async def _read_answer(self) -> rtc.JoinResponse | rtc.LeaveRequest:
         try:
             async with asyncio.timeout(JOIN_SECONDS):
                 frame = await self._ws.receive()
@@ -162,7 +168,7 @@ class Signalling:
         if message is not None and kind == "join":
             return message.join
         if message is not None and kind == "leave":
-            raise SourceRefusedError(f"LiveKit ends the join: {reason_name(message.leave.reason)}")
+            return message.leave
         raise SourceError(
             "LiveKit answers the join with something that is not a join: is this the address of a LiveKit server?"
         )
