@@ -31,6 +31,8 @@ MAX_CLOCK_STEP_NS: Final = 5_000_000_000
 MAX_FRAME_PACKETS: Final = 16_384
 """16 MiB in packets of 1 KiB: bounds what a frame without end may hold."""
 MAX_WAITING_REPORTS: Final = 8
+MAX_TURNS: Final = 128
+"""Turns that wait for their frames: what a camera that says it with each frame says within the longest hold, twice over."""
 UNKNOWN: Final = 1 << 16
 """How many packets of a sender that began anew may be missing."""
 
@@ -56,6 +58,8 @@ class Assembler:
         "_reports",
         "_ticks_per_ns",
         "_timestamp",
+        "_turned",
+        "_turns",
         "_video",
         "_waits_for_key",
         "extended",
@@ -74,7 +78,11 @@ class Assembler:
         self.jitter = 0.0
         """Interarrival jitter in ticks (RFC 3550 section 6.4.1), measured once per frame."""
         self.rotation = 0
-        """Degrees clockwise for display, from the newest orientation extension."""
+        """Degrees clockwise for display, of the newest frame that was delivered."""
+        self._turns: dict[int, int] = {}
+        """Timestamp → degrees, as packets said it whose frames may still be held back."""
+        self._turned = 0
+        """Timestamp of the turn that holds now."""
         self._payload_type = -1
         self.form: PayloadFormat | None = None
         """Of the newest packet; None before the first."""
@@ -122,6 +130,27 @@ class Assembler:
 
     def hear(self, octet: int, at_ns: int) -> None:
         """Take what a packet says of its loudness (RFC 6464); of sound only."""
+
+    def turns(self, rotation: int) -> bool:
+        """Whether this rotation, of the next packet in order, is news."""
+        return bool(self._turns) or rotation != self.rotation
+
+    def turn(self, timestamp: int, rotation: int) -> None:
+        """Take what a packet says of how its picture is turned, before `take` gets it; later packets may have been told of earlier."""
+        if len(self._turns) >= MAX_TURNS:
+            del self._turns[next(iter(self._turns))]
+        self._turns[timestamp] = rotation
+
+    def _apply_turns(self) -> None:
+        """Turn to what was said with this frame, else with the newest one before it; that may be one that never became whole."""
+        for timestamp, rotation in list(self._turns.items()):
+            ahead = _signed(timestamp - self._timestamp)
+            if 0 < ahead <= self._max_step:
+                continue  # of a frame that is held back
+            del self._turns[timestamp]
+            overtaken = -self._max_step <= _signed(timestamp - self._turned) < 0
+            if not ahead or (-self._max_step <= ahead < 0 and not overtaken):
+                self.rotation, self._turned = rotation, timestamp
 
     def report(self, ntp: int, timestamp: int, arrival_ns: int) -> None:
         """Take a sender report; those that come before the first frame wait for it."""
@@ -202,6 +231,8 @@ class Assembler:
         if self._new_base:
             self._begin_base(sink, timestamp)
             flags |= _DISCONTINUITY
+        if self._turns:
+            self._apply_turns()
         if width or self.rotation != track.rotation:
             if not width:  # a camera may turn between key frames
                 width, height = track.width, track.height
@@ -402,7 +433,7 @@ class VideoAssembler(Assembler):
             or self._new_base
             or self._lost
             or self._damaged
-            or self.rotation != track.rotation
+            or self._turns
             or not self._dependence.intact
         ):
             self._keep(frame, payloads[0], self._first_arrival)

@@ -377,7 +377,7 @@ class Plane:
         offset = start + 12 + ((first & 0x0F) << 2)  # as payload_bounds, without its call
         if first & 0x10:
             if self._reads_extensions:
-                self._read_extensions(data, start, end, arrival_ns, route)
+                self._read_extensions(data, start, end, arrival_ns, route, sequence, timestamp)
             offset += 4 + ((data[offset + 2] << 8 | data[offset + 3]) << 2)
         if first & 0x20:
             end -= data[end - 1] or end
@@ -392,15 +392,17 @@ class Plane:
             log.exception("packet failed", extra={"fields": {"ssrc": ssrc}})
         self.counters.malformed += 1
 
-    def _read_extensions(self, data: Buffer, start: int, end: int, arrival_ns: int, route: object) -> None:
+    def _read_extensions(
+        self, data: Buffer, start: int, end: int, arrival_ns: int, route: Route, sequence: int, timestamp: int
+    ) -> None:
         for number, at, size in iterate_extensions(data, start, end):
             if number == self._transport_cc and size == 2:
                 self._feedback.transport.add(data[at] << 8 | data[at + 1], arrival_ns)
             elif number == self._audio_level and size and isinstance(route, Stream):
                 route.assembler.hear(data[at], arrival_ns)
-            elif number == self._orientation and isinstance(route, Stream):
+            elif number == self._orientation and size and isinstance(route, (Stream, Repair)):
                 # 3GPP TS 26.114 section 7.4.5: the low two bits turn the picture clockwise by quarters
-                route.assembler.rotation = (data[at] & 3) * 90
+                route.turn(sequence, timestamp, (data[at] & 3) * 90)
 
     def _unknown(self, data: Buffer, start: int, end: int, arrival_ns: int, ssrc: int) -> None:
         """Find the m-line of a new SSRC, or park the packet."""

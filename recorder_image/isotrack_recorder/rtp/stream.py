@@ -185,6 +185,12 @@ class Stream:
             at_ns = ended_ns if index == last else began_ns
             self.push(payload_type, sequence + index, timestamp, marker if index == last else 0, payload, at_ns)
 
+    def turn(self, sequence: int, timestamp: int, rotation: int) -> None:
+        """Take what a packet says of how its picture is turned, before the packet itself. Degrees clockwise."""
+        # One that is not in order is noted in any case: what it must be compared with is still to come
+        if sequence != self.next & 0xFFFF or self.assembler.turns(rotation):
+            self.assembler.turn(timestamp, rotation)
+
     def repair(
         self, payload_type: int, sequence: int, timestamp: int, marker: int, payload: Octets, arrival_ns: int
     ) -> None:
@@ -407,6 +413,10 @@ class Repair:
         if original is not None and len(payload) >= 2:
             number = payload[0] << 8 | payload[1]
             self._stream.repair(original, number, timestamp, marker, payload[2:], arrival_ns)
+
+    def turn(self, sequence: int, timestamp: int, rotation: int) -> None:  # noqa: ARG002 - as in `push`
+        """Take what a repeat says of how its picture is turned; its timestamp is that of the packet that it repeats."""
+        self._stream.assembler.turn(timestamp, rotation)
 
     def repairs(self, stream: Stream) -> bool:
         """Whether it belongs to this stream."""

@@ -16,6 +16,7 @@ from isotrack_api.base import MediaKind
 from isotrack_recorder.codecs.registry import CODECS
 from isotrack_recorder.errors import ParseError
 from isotrack_recorder.media import CodecInfo
+from isotrack_recorder.rtp.assembler import MAX_TURNS
 from isotrack_recorder.rtp.feedback import FeedbackSettings
 from isotrack_recorder.rtp.lines import ExtensionIds, MediaLine, PayloadFormat
 from isotrack_recorder.rtp.packet import WIDE_HEADER, Packet, build_packet, parse_packet
@@ -616,6 +617,100 @@ def test_picture_size_and_rotation_are_told_when_they_change() -> None:
         bench.rtp(*(packet._replace(extensions={6: bytes([turn])}) for packet in packets))
     assert bench.camera.sizes == [(0, 640, 360, 0), (3000, 640, 360, 90), (6000, 320, 360, 90)]
     assert bench.plane.track_counters()["TR_cam"].size_changes == 2
+
+
+class Turning(Bench):
+    """A camera whose frames are of three packets each; the last one says how the picture is turned, where it says so."""
+
+    def __init__(self) -> None:
+        super().__init__(CAMERA)
+        self.rtp(*self.picture(0, 0, key=True))
+
+    def picture(self, number: int, turn: int | None = None, *, key: bool = False) -> list[Packet]:
+        packets = self.video(vp8_frame(number, key=key, size=3000), sequence=3 * number, timestamp=3000 * number)
+        assert len(packets) == 3
+        if turn is not None:
+            packets[2] = packets[2]._replace(extensions={6: bytes([turn])})
+        return packets
+
+    def repeat(self, *lost: Packet) -> None:
+        for number, packet in enumerate(lost):
+            original = struct.pack("!H", packet.sequence) + packet.payload
+            self.rtp(packet._replace(payload_type=97, ssrc=2002, sequence=number, payload=original))
+
+    @property
+    def turns(self) -> list[tuple[int, int]]:
+        """From which frame on the picture is turned by how many degrees."""
+        return [(timestamp // 3000, rotation) for timestamp, _, _, rotation in self.camera.sizes]
+
+
+def test_a_turn_whose_packet_is_lost_comes_with_its_repeat() -> None:
+    """An SFU says it once and with key frames: what is not taken from the repeat is wrong until the next one."""
+    bench = Turning()
+    first, second, last = bench.picture(1, 1)
+    bench.rtp(first, second, *bench.picture(2))
+    bench.repeat(last)
+    bench.rtp(*bench.picture(3))
+    assert len(bench.camera.frames) == 4
+    assert bench.turns == [(0, 0), (1, 90)]
+
+
+def test_a_turn_behind_a_hole_is_that_of_its_frame() -> None:
+    bench = Turning()
+    first, second, last = bench.picture(1)
+    bench.rtp(first, last, *bench.picture(2), *bench.picture(3, 1), *bench.picture(4), *bench.picture(5, 3))
+    assert bench.turns == [(0, 0)]
+    bench.repeat(second)
+    assert len(bench.camera.frames) == 6
+    assert bench.turns == [(0, 0), (3, 90), (5, 270)]
+
+
+def test_a_turn_back_behind_a_lost_turn_is_kept_though_it_changes_nothing_yet() -> None:
+    bench = Turning()
+    first, second, last = bench.picture(1, 1)
+    bench.rtp(first, second, *bench.picture(2), *bench.picture(3, 0))
+    bench.repeat(last)
+    bench.rtp(*bench.picture(4))
+    assert bench.turns == [(0, 0), (1, 90), (3, 0)]
+
+
+def test_a_turn_of_a_frame_that_is_given_up_holds_for_those_behind_it() -> None:
+    bench = Turning()
+    _, second, last = bench.picture(1, 2)
+    bench.rtp(second, last, *bench.picture(2))
+    bench.tick(600)
+    assert len(bench.camera.frames) == 2
+    assert bench.turns == [(0, 0), (2, 180)]
+
+
+def test_a_repeat_of_an_older_turn_does_not_undo_a_newer_one() -> None:
+    bench = Turning()
+    old = bench.picture(1, 1)
+    bench.rtp(*old, *bench.picture(2, 2))
+    bench.repeat(old[2])
+    bench.rtp(*bench.picture(3))
+    assert bench.turns == [(0, 0), (1, 90), (2, 180)]
+
+
+def test_turns_of_frames_that_never_come_are_bounded_and_forgotten() -> None:
+    bench = Turning()
+    stray = [packet._replace(timestamp=packet.timestamp + 1) for n in range(2, 202) for packet in bench.picture(n, 1)]
+    bench.rtp(*stray)
+    assert len(bench.plane._streams[2001].assembler._turns) <= MAX_TURNS
+    bench.rtp(*bench.picture(1))  # what was missing: now all goes on
+    bench.tick(600)
+    bench.rtp(*bench.picture(202, 0))
+    assert not bench.plane._streams[2001].assembler._turns
+    assert bench.turns[-1] == (202, 0)
+
+
+def test_a_turn_holds_where_the_sender_begins_a_new_clock() -> None:
+    """A frame of one packet: its turn is read before the new clock is known."""
+    bench = Turning()
+    bench.rtp(*bench.picture(1, 1))
+    again = bench.video(vp8_frame(2, key=True, size=500), sequence=6, timestamp=2**31 + 7)
+    bench.rtp(*(packet._replace(extensions={6: b"\x00"}) for packet in again))
+    assert [rotation for *_, rotation in bench.camera.sizes] == [0, 90, 0]
 
 
 def test_loudness_is_told_once_a_second_and_at_the_end() -> None:
