@@ -204,7 +204,7 @@ class Assembler:
             self._keep(frame, payloads[0], arrival_ns)
 
     def _broken(self) -> None:
-        """A frame does not parse."""
+        """A frame does not parse, or is larger than any that we keep."""
         self.track.counters.damaged += 1
         self._damaged = True
         self._without(1)
@@ -213,7 +213,9 @@ class Assembler:
         """Deliver a frame that began with this payload, if it is one of a participant."""
         if frame.filler:
             self.track.counters.filler += 1
-        elif frame.data and len(frame.data) <= MAX_FRAME_BYTES:
+        elif len(frame.data) > MAX_FRAME_BYTES:
+            self._broken()
+        elif frame.data:
             self._deliver(frame, arrival_ns, self._lacking(payload, key=frame.key))
 
     def _deliver(self, frame: Frame, arrival_ns: int, lacking: int) -> None:
@@ -410,9 +412,8 @@ class VideoAssembler(Assembler):
     def _complete(self) -> None:
         payloads, self._payloads = self._payloads, []
         if len(payloads) >= MAX_FRAME_PACKETS:
-            self.track.counters.damaged += 1
             self._skip = self._timestamp
-            self._without(1)
+            self._broken()
             return
         assert self._depacketizer is not None
         try:

@@ -156,6 +156,64 @@ def test_a_frame_that_does_not_parse_spoils_those_behind_it() -> None:
     assert [bool(frame[2] & Flag.UNDECODABLE) for frame in bench.camera.frames] == [False, True, True, False]
 
 
+@pytest.mark.parametrize("bound", ["MAX_FRAME_BYTES", "MAX_FRAME_PACKETS"])
+@pytest.mark.parametrize("at_once", [False, True], ids=["packet by packet", "in batches"])
+def test_a_frame_beyond_the_bounds_is_counted_and_spoils_those_behind_it(
+    bound: str, at_once: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"isotrack_recorder.rtp.assembler.{bound}", {"MAX_FRAME_BYTES": 5000}.get(bound, 6))
+    bench = Bench(CAMERA)
+    bench.plane.bind([CAMERA], ExtensionIds(), bench.now)  # batches gather runs where no extension is read
+    sequence = 0
+    for number in range(6):
+        if number == 4:
+            bench.tick(2000)
+            assert bench.plis() == [2001], "a key frame is asked for"
+        size = 12_000 if number == 2 else 600
+        packets = bench.video(
+            vp8_frame(number, key=number in (0, 4), size=size), sequence=sequence, timestamp=3000 * number
+        )
+        sequence += len(packets)
+        if at_once:
+            bench.now += MS
+            bench.batch([build_packet(packet) for packet in packets], [bench.now] * len(packets))
+        else:
+            bench.rtp(*packets)
+    flags = {timestamp // 3000: bits for timestamp, _, bits, _ in bench.camera.frames}
+    assert sorted(flags) == [0, 1, 3, 4, 5]
+    assert [number for number, bits in flags.items() if bits & Flag.UNDECODABLE] == [3]
+    assert [number for number, bits in flags.items() if bits & Flag.AFTER_GAP] == [3]
+    counters = bench.plane.track_counters()["TR_cam"]
+    assert (counters.damaged, counters.frames) == (1, 5)
+
+
+def test_tracks_beyond_the_bound_are_not_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("isotrack_recorder.rtp.plane.MAX_TRACKS", 3)
+    lines = [replace(MICROPHONE, mid=str(n), track_id=f"TR_{n}", ssrcs=(5000 + n,)) for n in range(5)]
+    bench = Bench(*lines)
+    bench.rtp(*(bench.audio(b"\xf8", sequence=1, timestamp=0, ssrc=5000 + n) for n in range(5)))
+    heard = [track_id for track_id, sink in bench.listener.sinks.items() if sink.frames]
+    assert list(bench.listener.sinks) == heard == ["TR_0", "TR_1", "TR_2"]
+    bench.bind(*(replace(line, track_id=line.track_id + "x") for line in lines[:3]))
+    bench.bind(*(replace(line, track_id=line.track_id + "y") for line in lines[:3]))
+    assert list(bench.plane.track_counters()) == ["TR_0x", "TR_1x", "TR_2x", "TR_0y", "TR_1y", "TR_2y"], (
+        "of the past, the newest"
+    )
+
+
+def test_sources_beyond_the_bound_find_no_place_and_those_that_are_known_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An SFU that invents SSRCs fills the table, not the memory."""
+    monkeypatch.setattr("isotrack_recorder.rtp.router.MAX_SSRCS", 10)
+    bench = Bench(MICROPHONE, replace(CAMERA, ssrcs=(), repair_ssrcs={}), wants={"TR_mic"})
+    for ssrc in range(20_000, 20_100):
+        bench.rtp(*bench.video(vp8_frame(1, key=False), sequence=1, timestamp=0, ssrc=ssrc, mid="1"))
+    bench.rtp(bench.audio(b"\xf8", sequence=1, timestamp=0))
+    assert len(bench.plane._routes) == 10
+    assert bench.plane._router.unrouted == 91
+    assert len(bench.microphone.frames) == 1
+    assert bench.plane.counters.malformed == 0
+
+
 def test_audio_packets_are_frames_and_a_gap_is_told_once() -> None:
     bench = Bench(MICROPHONE)
     for step in (0, 1, 2, 5, 6):
