@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TextIO
 
 from isotrack_api.intent import Intent
@@ -34,7 +35,7 @@ async def finish_workspace(workspace: Workspace, intent: Intent, stream: TextIO)
     """Make the files where `intent` wants them, telling progress on `stream`; then the workspace goes away.
 
     Raises:
-        IsotrackError: they could not be made (all). The workspace stays.
+        IsotrackError: they could not be made, or not all of them. The workspace stays.
     """
     progress = Progress(stream)
     try:
@@ -56,11 +57,19 @@ async def _finish_local(workspace: Workspace, intent: Intent, progress: Progress
     from isotrack_recorder.finalise.local import MANIFEST_NAME, finish_local
 
     output = workspace.folder.parent
-    if (output / MANIFEST_NAME).exists():
+    if (output / MANIFEST_NAME).exists() and not _is_of(output / MANIFEST_NAME, intent):
         # Two recordings ran into one folder. Neither manifest may replace the other.
         output = output / intent.folder
     manifest = await asyncio.to_thread(finish_local, workspace.spool, intent, output, progress)
     return Finished(manifest, str(output))
+
+
+def _is_of(manifest: Path, intent: Intent) -> bool:
+    """Whether it is this recording's own: of an earlier try, in which not all files could be made."""
+    try:
+        return Manifest.model_validate_json(manifest.read_bytes()).recording.uid == intent.recording.uid
+    except (OSError, ValueError):
+        return False
 
 
 async def _ship(workspace: Workspace, intent: Intent, progress: Progress) -> Finished:

@@ -1,13 +1,16 @@
 """Finish a recording into a local folder.
 
 Files are written under hidden names (`.….part`) and renamed when they are whole; `recording.json` comes last and at once.
-Whoever finds it finds everything that it lists. Finishing twice gives the same files again.
+Whoever finds it finds everything that it lists. Finishing twice gives the same files again. A session that cannot be made does not cost
+the others: they are made, the manifest says what is missing, and the failure is told when all is done.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
+from collections.abc import Sequence
 from io import FileIO
 from pathlib import Path
 from typing import Final, Self
@@ -15,12 +18,14 @@ from typing import Final, Self
 from isotrack_api.intent import Intent
 from isotrack_api.manifest import Manifest, ManifestFile
 from isotrack_recorder.checksums import FileDigest, FileSums
-from isotrack_recorder.errors import OutputError
+from isotrack_recorder.errors import IsotrackError, OutputError
 from isotrack_recorder.spool.reader import Spool
 
 from .manifest import build_manifest, manifest_file
 from .model import Progress
 from .session import SessionState, SessionStream
+
+log = logging.getLogger(__name__)
 
 MANIFEST_NAME: Final = "recording.json"
 _READ_BYTES: Final = 1024 * 1024
@@ -32,28 +37,55 @@ def finish_local(spool: Path, intent: Intent, output: Path, progress: Progress |
 
     Raises:
         OutputError: `output` cannot be written, or the spool not be read.
+        IsotrackError: A session could not be made. Those of the others, and a manifest that says so, are in `output`.
     """
+    entries: list[ManifestFile] = []
+    failures: list[tuple[str, Exception]] = []
     try:
         source = Spool(spool)
         source.refresh()
         output.mkdir(parents=True, exist_ok=True)
-        entries = [
-            entry
-            for peer_id in list(source.facts.peers)
-            for entry in _write_session(source, intent, peer_id, output, progress)
-        ]
+        for peer_id in list(source.facts.peers):
+            try:
+                _write_session(source, intent, peer_id, output, progress, entries)
+            except OSError as error:
+                failures.append((peer_id, error))
+            except Exception as error:  # one session that cannot be made must not cost the others
+                log.exception("session could not be made", extra={"fields": {"peer_id": peer_id}})
+                failures.append((peer_id, error))
         manifest = build_manifest(source, intent, entries)
+        if failures:
+            manifest = manifest.model_copy(update={"complete": False, "message": _said_of(failures)[:512]})
         _write_atomically(output / MANIFEST_NAME, manifest.to_json(indent=2).encode() + b"\n")
     except OSError as error:
-        place = f" ({error.filename})" if error.filename else ""
-        raise OutputError(f"cannot finish the files in {output}: {error.strerror}{place}") from error
+        raise OutputError(f"cannot finish the files in {output}: {_cause(error)}") from error
+    if failures:
+        text = f"cannot finish all files in {output}: {_said_of(failures)}"
+        # A bug of ours decides what is said: a disk that fails can be seen, and may pass
+        fault = next((error for _, error in failures if not isinstance(error, OSError)), None)
+        if fault is None:
+            raise OutputError(text) from failures[0][1]
+        raise IsotrackError(text) from fault
     return manifest
 
 
+def _said_of(failures: Sequence[tuple[str, Exception]]) -> str:
+    """Which sessions could not be made, and why the first one."""
+    peer_id, error = failures[0]
+    more = f", nor {len(failures) - 1} more" if len(failures) > 1 else ""
+    return f"session {peer_id!r} could not be made: {_cause(error)}{more}"
+
+
+def _cause(error: Exception) -> str:
+    if not isinstance(error, OSError):
+        return type(error).__name__
+    return f"{error.strerror}" + (f" ({error.filename})" if error.filename else "")
+
+
 def _write_session(
-    spool: Spool, intent: Intent, peer_id: str, output: Path, progress: Progress | None
-) -> list[ManifestFile]:
-    entries: list[ManifestFile] = []
+    spool: Spool, intent: Intent, peer_id: str, output: Path, progress: Progress | None, entries: list[ManifestFile]
+) -> None:
+    """Make the files of one session; each that is whole is added to `entries`."""
     with LocalFiles(output, progress) as files:
         stream = SessionStream(spool, intent, SessionState(peer_id), files)
         while True:
@@ -65,7 +97,7 @@ def _write_session(
             if more:
                 continue
             if not stream.goes_on():
-                return entries
+                return
             stream.come_back()
 
 

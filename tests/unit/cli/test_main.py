@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from isotrack_api.base import SpoolLevel, TrackSource
+from isotrack_api.manifest import Manifest
 from isotrack_recorder import __version__
 from isotrack_recorder.cli import main
 from isotrack_recorder.cli.changes import describe, plain
@@ -18,8 +19,11 @@ from isotrack_recorder.cli.options import read_options
 from isotrack_recorder.cli.parser import build_parser
 from isotrack_recorder.cli.workspace import Workspace, check_output, state_folder
 from isotrack_recorder.control import SpoolState, State, TrackState, UnrecordedState
-from isotrack_recorder.errors import ConfigError, OutputError
+from isotrack_recorder.errors import ConfigError, IsotrackError, OutputError
+from isotrack_recorder.finalise.session import SessionStream
 from isotrack_recorder.spool.writer import SpoolWriter
+from support.media import opus_packets
+from support.spools import Call, Sender, tone
 
 
 def test_the_version_goes_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
@@ -281,6 +285,28 @@ async def test_files_that_cannot_be_made_leave_the_workspace_and_say_how_to_go_o
         await finish_workspace(workspace, workspace.read_intent(), told)
     assert f"isotrack finalise {workspace.folder}" in told.getvalue()
     assert workspace.folder.exists()
+
+
+async def test_files_that_could_not_all_be_made_are_made_where_they_belong_the_next_time(tmp_path: Path) -> None:
+    """The manifest of the first try is this recording's own."""
+    workspace = an_intent_of(tmp_path)
+    intent = workspace.read_intent()
+    call = Call(workspace.spool)
+    call.person("PA_a", "alice", at=0.5, left=4.0)
+    call.track("t0001", "PA_a", "alice", "microphone", "opus", 0.5, ended=4.0)
+    call.frames("t0001", Sender(), 48_000, tone(opus_packets(100), 1.0), reports=[2.0])
+    call.write(stop=5.0)
+    told = io.StringIO()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(SessionStream, "advance", lambda *_, **__: 1 // 0)
+        with pytest.raises(IsotrackError, match="PA_a"):
+            await finish_workspace(workspace, intent, told)
+    assert f"isotrack finalise {workspace.folder}" in told.getvalue()
+    assert not Manifest.model_validate_json((tmp_path / "recording.json").read_bytes()).complete
+    finished = await finish_workspace(workspace, intent, told)
+    assert finished.place == str(tmp_path)
+    assert len(Manifest.model_validate_json((tmp_path / "recording.json").read_bytes()).files) == 1
+    assert not workspace.folder.exists()
 
 
 async def test_a_second_recording_in_one_folder_replaces_nothing(tmp_path: Path) -> None:

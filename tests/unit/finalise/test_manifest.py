@@ -9,9 +9,10 @@ import pytest
 from isotrack_api.base import MediaKind, OutputType
 from isotrack_api.intent import OutputLayer
 from isotrack_api.manifest import Gap, GapReason, Manifest, ManifestFile, ManifestTrack, StopReason
-from isotrack_recorder.errors import OutputError
+from isotrack_recorder.errors import IsotrackError, OutputError
 from isotrack_recorder.finalise.local import finish_local
 from isotrack_recorder.finalise.manifest import build_manifest, lost_ms, merge_manifests
+from isotrack_recorder.finalise.session import SessionStream
 from isotrack_recorder.finalise.summary import summarise
 from isotrack_recorder.spool.reader import Spool
 from support.media import opus_packets, video_frames
@@ -223,6 +224,47 @@ def test_a_failing_disk_leaves_no_half_file(call: Call, tmp_path: Path) -> None:
     with pytest.raises(OutputError):
         finish_local(call.spool, an_intent(), tmp_path / "out")
     assert not [path for path in (tmp_path / "out").iterdir() if path.name.endswith(".part")]
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        pytest.param(ZeroDivisionError(), IsotrackError, id="a bug"),
+        pytest.param(OSError(5, "Input/output error", "t0002.log"), OutputError, id="a disk"),
+    ],
+)
+def test_one_session_that_cannot_be_made_does_not_cost_the_others(
+    fault: Exception, kind: type[IsotrackError], call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that fails is neither the last nor the only one, and has written something before."""
+    with_sound(call)
+    for number, who in ((2, "bob"), (3, "carol")):
+        call.person(f"PA_{who}", who, at=0.5, left=6.0)
+        call.track(f"t000{number}", f"PA_{who}", who, "microphone", "opus", 0.5, ended=6.0)
+        call.frames(f"t000{number}", Sender(), 48_000, tone(opus_packets(250), 1.0), reports=[2.0])
+    call.write(stop=10.0)
+    advance = SessionStream.advance
+
+    def fail_for_bob(stream: SessionStream, *, whole: bool, most_groups: int) -> bool:
+        if stream.state.peer_id == "PA_bob":
+            advance(stream, whole=True, most_groups=1)
+            raise fault
+        return advance(stream, whole=whole, most_groups=most_groups)
+
+    out = tmp_path / "out"
+    with monkeypatch.context() as patched:
+        patched.setattr(SessionStream, "advance", fail_for_bob)
+        with pytest.raises(kind, match="session 'PA_bob' could not be made") as raised:
+            finish_local(call.spool, an_intent(), out)
+    assert type(raised.value) is kind
+    manifest = Manifest.model_validate_json((out / "recording.json").read_bytes())
+    assert sorted(file.user_id for file in manifest.files) == ["alice", "carol"]
+    assert not manifest.complete
+    assert "could not be made" in manifest.message
+    assert {path.name for path in out.iterdir()} == {"recording.json", *(file.name for file in manifest.files)}
+    again = finish_local(call.spool, an_intent(), out)
+    assert again.complete
+    assert sorted(file.user_id for file in again.files) == ["alice", "bob", "carol"]
 
 
 FILE = ManifestFile.model_validate(
