@@ -5,8 +5,12 @@ from __future__ import annotations
 import copy
 import functools
 import io
+import subprocess
+from dataclasses import replace
+from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -104,6 +108,42 @@ def test_libav_reads_and_decodes_every_frame(container: Container, codec: str) -
     with av.open(io.BytesIO(a_file(container, codec=codec))) as media:
         samples = sum(frame.samples for frame in media.decode(audio=0))
     assert (pictures, samples) == (240, 8 * 48_000)
+
+
+@pytest.mark.parametrize("container", [Container.MKV, Container.WEBM])
+@pytest.mark.parametrize("rotation", [0, 90, 180, 270])
+def test_players_turn_pictures_clockwise_by_what_the_head_says(
+    rotation: int, container: Container, tmp_path: Path
+) -> None:
+    """libav tells angles counter-clockwise; ffmpeg, as a player, shows which way pictures go: ours are dark on the left."""
+    muxer = Muxer(MuxState(container))
+    for n, (data, key) in enumerate(video_frames(3)):
+        muxer.add([(n * 33 * MS, 1, 33 * MS, data, key, key)])
+    path = tmp_path / "film"
+    path.write_bytes(finished(muxer, replace(PICTURE, rotation=rotation)))
+    with av.open(path) as media:
+        pictures = list(media.decode(video=0))
+    assert [picture.rotation % 360 for picture in pictures] == [-rotation % 360] * 3
+    upright = np.rot90(pictures[0].to_ndarray(format="gray"), k=-rotation // 90)
+    command = [
+        "ffmpeg",
+        "-v",
+        "error",
+        "-nostdin",
+        "-i",
+        str(path),
+        "-frames:v",
+        "1",
+        "-pix_fmt",
+        "gray",
+        "-f",
+        "rawvideo",
+        "-",
+    ]
+    shown = subprocess.run(command, capture_output=True, check=True, timeout=60).stdout
+    assert np.abs(np.frombuffer(shown, np.uint8).reshape(upright.shape).astype(int) - upright).mean() < 4
+    dark = {0: np.s_[:, :20], 90: np.s_[:20, :], 180: np.s_[:, -20:], 270: np.s_[-20:, :]}
+    assert min(dark, key=lambda turn: float(upright[dark[turn]].mean())) == rotation
 
 
 def test_frames_go_in_unchanged() -> None:
