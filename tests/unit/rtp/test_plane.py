@@ -439,9 +439,10 @@ class Layers(Bench):
         self.rtp(named[0], *named[2:])
         return named[1]
 
-    def repeat(self, lost: Packet, rid: str, ssrc: int) -> None:
+    def repeat(self, lost: Packet, rid: str | None, ssrc: int) -> None:
         original = struct.pack("!H", lost.sequence) + lost.payload
-        self.rtp(lost._replace(payload_type=97, ssrc=ssrc, payload=original, extensions={4: b"1", 9: rid.encode()}))
+        named = {4: b"1"} if rid is None else {4: b"1", 9: rid.encode()}
+        self.rtp(lost._replace(payload_type=97, ssrc=ssrc, payload=original, extensions=named))
 
     @staticmethod
     def picture(ssrc: int) -> bytes:
@@ -476,6 +477,31 @@ def test_rtx_follows_when_another_encoding_flows() -> None:
     lost = bench.media("h", 3003, timestamp=180_000)  # the first one under a new number
     bench.repeat(lost, "h", 9001)
     assert bench.camera.data == [bench.picture(3001), bench.picture(3002), bench.picture(3003)]
+
+
+def test_rtx_that_names_its_m_line_alone_repairs_what_flows_there() -> None:
+    """Neither its SSRC nor an encoding is told (RFC 8852 is for senders of several); beside it flows another camera."""
+    other = replace(SIMULCAST, mid="2", track_id="TR_other")
+    bench = Layers(SIMULCAST, other)
+    lost = bench.media("h", 3001)
+    beside = bench.video(bench.picture(4001), sequence=100, timestamp=0, ssrc=4001, mid="2")
+    bench.rtp(beside[0], *beside[2:])
+    bench.repeat(lost, None, 9001)
+    assert bench.camera.data == [bench.picture(3001)]
+    assert bench.listener.sinks["TR_other"].data == []
+    counters = bench.plane.track_counters()
+    assert (counters["TR_cam"].recovered, counters["TR_other"].recovered) == (1, 0)
+
+
+def test_rtx_that_names_its_m_line_alone_is_dropped_where_nothing_flows() -> None:
+    bench = Layers(SIMULCAST)
+    lost = bench.video(bench.picture(3001), sequence=100, timestamp=0, ssrc=3001)[1]
+    bench.repeat(lost, None, 9001)
+    assert bench.plane._router.unrouted == 1
+    assert 9001 not in bench.plane._routes
+    lost = bench.media("h", 3001)
+    bench.repeat(lost, None, 9001)  # once something does, it is found
+    assert bench.camera.data == [bench.picture(3001)]
 
 
 def test_rtx_that_names_an_encoding_repairs_an_announced_source() -> None:
