@@ -207,3 +207,19 @@ def test_any_message_that_parses_folds(blobs: list[bytes]) -> None:
             continue
         roster, _ = fold(roster, message)
     assert len(roster.user_ids) <= len(roster.peers)
+
+
+@pytest.mark.parametrize(
+    ("encryption", "encrypted"),
+    [(models.Encryption.NONE, False), (models.Encryption.GCM, True), (models.Encryption.CUSTOM, True), (9, True)],
+    ids=["none", "gcm", "custom", "not known yet"],
+)
+@pytest.mark.parametrize("track", [CAMERA, MICROPHONE], ids=["camera", "microphone"])
+def test_an_encrypted_track_is_told_as_such(track: models.TrackInfo, encryption: int, encrypted: bool) -> None:
+    """Nobody gave us the key: its frames would be noise."""
+    info = models.TrackInfo()
+    info.CopyFrom(track)
+    info.encryption = encryption  # type: ignore[assignment]
+    _, events = after(joined(person("PA_a", "alice", info)))
+    (seen,) = (event for event in events if isinstance(event, TrackSeen))
+    assert seen.encrypted == encrypted
