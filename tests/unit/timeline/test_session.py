@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import itertools
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -39,6 +40,10 @@ class Stream:
     """(second, seconds): from then on ticks are shifted, as an SFU does at unmute."""
     counted: float = 0.0
     """Seconds per frame by which ticks count samples, whatever the time: the sender may stand still. 0 = they do not."""
+    wall_drift_ppm: float = 0.0
+    """By which the sender's wall clock runs fast."""
+    report_noise_ms: float = 0.0
+    """Reports are made up to so much before or after the instant that they state, and travel up to so much longer than frames."""
     outage: tuple[float, float] = (0.0, 0.0)
     """Nothing arrives within; all of it comes at once afterwards."""
 
@@ -62,16 +67,17 @@ class Stream:
         ticks, arrivals = [self.ticks(self.at[n]) for n in numbers], [self.arrival(n) for n in numbers]
         indexer.add(ticks, arrivals, [DISCONTINUITY * (n in self.discontinuities) for n in numbers], 0, END)
         indexer.close()
-        reports = [
-            Report(
-                START + round((at + self.transit_ms / 1000 + 0.003) * SECOND),
-                round((1_760_000_000 + at + self.wall_error) * 2**32),
-                self.ticks(at),
-            )
-            for at in self.reports
-            if at <= until
-        ]
-        return LogClock(self.rate, indexer.buckets, reports)
+        return LogClock(self.rate, indexer.buckets, [self.report(at) for at in self.reports if at <= until])
+
+    def report(self, at: float) -> Report:
+        noise = random.Random(round(at * 1000))
+        late, off = (noise.uniform(low, 1) * self.report_noise_ms / 1000 for low in (0, -1))
+        wall = at * (1 + self.wall_drift_ppm / 1e6) + self.wall_error
+        return Report(
+            START + round((at + self.transit_ms / 1000 + 0.003 + late) * SECOND),
+            round((1_760_000_000 + wall) * 2**32),
+            self.ticks(at + off),
+        )
 
     def errors_ms(self, clock: RtpMap) -> list[float]:
         """Place minus capture, of each frame; a perfect timeline makes it one constant."""
@@ -144,6 +150,36 @@ def test_drift_is_followed_and_reported(drift: float) -> None:
     assert max(errors) - min(errors) <= 5.0
     assert clock.clock == "reports"
     assert clock.drift_ppm == pytest.approx(drift, abs=10)
+
+
+@pytest.mark.parametrize(
+    ("sound", "picture", "wall"),
+    [
+        pytest.param(200.0, 200.0, 200.0, id="machine-fast"),
+        pytest.param(200.0, -200.0, 0.0, id="apart"),
+    ],
+)
+def test_three_hours_of_drift_are_followed_and_reported(sound: float, picture: float, wall: float) -> None:
+    """2.2 s by the end, with reports that are off by up to 10 ms. Few frames: only one in a second counts."""
+    end = 3 * 3600.0
+    common = Stream(0, (), report_noise_ms=10.0, wall_error=7200.0, wall_drift_ppm=wall)
+    microphone = replace(common, rate=48_000, at=every(0.4, 0.6, end), reports=every(5, 2.1, end), drift_ppm=sound)
+    camera = replace(
+        common,
+        rate=90_000,
+        at=every(0.4, 0.6, end),
+        reports=every(5, 1.2, end),
+        drift_ppm=picture,
+        transit_ms=60.0,
+        base=77,
+    )
+    maps = place_tracks([microphone.clock(), camera.clock()])
+    heard, seen = microphone.errors_ms(maps[0]), camera.errors_ms(maps[1])
+    assert p95([abs(a - b) for a, b in zip(heard, seen)]) <= 20
+    for errors in (heard, seen):
+        assert p95(errors) - min(errors) <= 20
+    assert [found.drift_ppm for found in maps] == [pytest.approx(sound, abs=3), pytest.approx(picture, abs=3)]
+    assert [found.clock for found in maps] == ["reports", "reports"]
 
 
 def test_participants_with_wrong_clocks_share_the_timeline() -> None:
