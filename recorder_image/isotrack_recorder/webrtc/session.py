@@ -162,8 +162,9 @@ class MediaSession:
         return self._plane.track_counters()
 
     def receive(self) -> None:
-        """Take what has come, now instead of after the pause."""
-        self._touch()
+        """Take what has come, now instead of after the pause. Nothing before the first read, which has others' packets to wait for."""
+        if self._transport is not None and self._transport.reads:
+            self._touch()
 
     def flush(self) -> None:
         """Give up reordering: everything that is held goes to the sinks now."""

@@ -131,6 +131,8 @@ class Transport:
         self._quiet_reads = 0
         self._handed = 0
         self._ticking = False
+        self.reads = False
+        """The first read was, or is."""
         self._failed = False
         self._remote_candidates = 0
         self._ice.on("statechange", self._state_changed)
@@ -259,6 +261,7 @@ class Transport:
         """One timer drives reading while packets flow, and feedback always."""
         loop = asyncio.get_running_loop()
         pause_ns = 0
+        self.reads = True
         self._ticking = True  # a sink may ask for a read amid one: there must be one timer, not two
         try:
             if self._drain is not None:

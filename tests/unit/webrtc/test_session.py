@@ -196,6 +196,16 @@ async def test_each_srtp_profile_is_read(profile: str) -> None:
         await call.close()
 
 
+async def test_nothing_is_read_ahead_of_what_asyncio_has_read(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ticker's wish to read may come right after the connection; a stream would begin behind its own first packets."""
+    reads: list[float] = []
+    monkeypatch.setattr(transport, "FIRST_READ_SECONDS", 60.0)
+    monkeypatch.setattr(transport.Drain, "read", lambda _: reads.append(0) or (0, 0))
+    await call.connect(AUDIO)
+    call.session.receive()
+    assert reads == []
+
+
 async def test_losses_are_repaired_over_the_wire(call: Call) -> None:
     """Every tenth packet is lost, the sender answers requests by RTX: nothing is missing in the end."""
     await call.connect(VIDEO)
