@@ -19,7 +19,7 @@ from .attempts import Stage
 from .decision import Plan
 from .recovery import finaliser_said, last_words
 from .unrecorded import explained, reason_of, reported
-from .view import AttemptView, View, format_time
+from .view import AttemptView, View, format_time, true_condition
 
 TRUE, FALSE, UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
 OVER = {ReportPhase.UPLOADING, ReportPhase.FINISHED, ReportPhase.DRAINED, ReportPhase.FAILED}
@@ -229,8 +229,7 @@ def _unrecorded(view: View) -> tuple[ConditionStatus, str, str]:
     said = finaliser[1] if finaliser else last_words(view)
     if rows := reported(view) or (said.unrecorded if said else ()):
         return TRUE, reason_of(rows), explained(rows)
-    before = next((c for c in view.recording.status.conditions if c.type == ConditionType.TRACKS_UNRECORDED), None)
-    if before is not None and before.status is TRUE:
+    if before := true_condition(view.recording.status, ConditionType.TRACKS_UNRECORDED):
         return TRUE, before.reason, before.message  # reports may be gone; what was not recorded stays so
     known = any(judge.was_armed(attempt) for attempt in view.attempts)
     return (FALSE, Reason.ALL_TRACKS_RECORDED, "") if known else (UNKNOWN, Reason.NOT_STARTED, "")

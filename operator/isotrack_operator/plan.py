@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from isotrack_api.conditions import ConditionStatus, ConditionType, Reason
+from isotrack_api.conditions import ConditionType, Reason
 from isotrack_api.manifest import StopReason
 from isotrack_api.recording import AttemptResult, StopInfo
 
@@ -29,7 +29,7 @@ from .diagnose import POD_GRACE, Context, Diagnosis, diagnose
 from .gate import GATE
 from .recovery import STRAGGLER_PATIENCE, conclude, last_words, shipping, stop_info, volumes_of
 from .unrecorded import missing
-from .view import AttemptView, View, parse_time
+from .view import AttemptView, View, parse_time, true_condition
 
 MAX_FRUITLESS = 5
 """Attempts in a row without media or a settled stay in the call before we give up."""
@@ -57,10 +57,8 @@ SILENCE = timedelta(minutes=5)
 
 def recording_has_ended(view: View, now: datetime) -> Plan | None:
     """Terminal is terminal: only what was held is released."""
-    for condition in view.recording.status.conditions:
-        if condition.type == ConditionType.FINISHED and condition.status is ConditionStatus.TRUE:
-            return Plan(reason=condition.reason, message=condition.message, release=True)
-    return None
+    finished = true_condition(view.recording.status, ConditionType.FINISHED)
+    return Plan(reason=finished.reason, message=finished.message, release=True) if finished else None
 
 
 def attempt_finished_it(view: View, now: datetime) -> Plan | None:

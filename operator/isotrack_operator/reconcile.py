@@ -15,7 +15,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from isotrack_api.conditions import Condition, ConditionStatus, ConditionType, Reason
+from isotrack_api.conditions import ConditionType, Reason
 from isotrack_api.recording import Recording, RecordingStatus, StopInfo
 from isotrack_api.resource import API_VERSION
 
@@ -35,7 +35,7 @@ from .recovery import given_up
 from .settings import Settings
 from .status import build_status, dump, is_news
 from .store import Place, Store
-from .view import Claim, ClaimState, View, format_time
+from .view import Claim, ClaimState, View, format_time, true_condition
 
 log = logging.getLogger(__name__)
 
@@ -234,7 +234,7 @@ class Reconciler:
         if not status.transitions or status.transitions == recording.status.transitions:
             return
         transition = status.transitions[-1]
-        stalled = any(c.type == ConditionType.STALLED and c.status is ConditionStatus.TRUE for c in status.conditions)
+        stalled = true_condition(status, ConditionType.STALLED) is not None
         log.info(
             "recording changed",
             extra={
@@ -252,8 +252,8 @@ class Reconciler:
 
     async def _warn(self, recording: Recording, status: RecordingStatus) -> None:
         """Announce that tracks cannot be recorded, once for each cause. The phase knows nothing of it: the recording goes on."""
-        found = _left_out(status)
-        if found is None or ((before := _left_out(recording.status)) is not None and before.reason == found.reason):
+        before, found = (true_condition(one, ConditionType.TRACKS_UNRECORDED) for one in (recording.status, status))
+        if found is None or (before is not None and before.reason == found.reason):
             return
         instance, time = self._settings.instance, format_time(self._now())
         await self._cluster.announce(build_warning(recording, found, time, instance=instance))
@@ -276,12 +276,6 @@ async def release_claim(cluster: Cluster, namespace: str, name: str, uid: str) -
     lease = await cluster.find(LEASE, namespace, name)
     if lease is not None and (lease.get("spec") or {}).get("holderIdentity") == uid:
         await cluster.delete(LEASE, namespace, name, uid=lease["metadata"]["uid"])
-
-
-def _left_out(status: RecordingStatus) -> Condition | None:
-    """The condition that says so, where it is True."""
-    kind = ConditionType.TRACKS_UNRECORDED
-    return next((c for c in status.conditions if c.type == kind and c.status is ConditionStatus.TRUE), None)
 
 
 def _is_held(recording: Recording) -> bool:

@@ -13,8 +13,9 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
+from isotrack_api.conditions import Condition, ConditionStatus, ConditionType
 from isotrack_api.manifest import StopReason
-from isotrack_api.recording import Attempt, DesiredState, Recording
+from isotrack_api.recording import Attempt, DesiredState, Recording, RecordingStatus
 from isotrack_api.recording_class import RecordingClass
 from isotrack_api.recording_report import RecordingReport
 
@@ -37,6 +38,11 @@ def parse_time(text: str | None) -> datetime | None:
     except ValueError:
         return None
     return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def true_condition(status: RecordingStatus, kind: ConditionType) -> Condition | None:
+    """The condition of this type, where it is True."""
+    return next((c for c in status.conditions if c.type == kind and c.status is ConditionStatus.TRUE), None)
 
 
 def format_time(moment: datetime) -> str:

@@ -79,15 +79,21 @@ def _proxy_before(place: Place) -> Iterator[_Proxy]:
         yield _Proxy(loop, proxy)
 
 
+@contextmanager
+def _pod_behind_proxy(place: Place, room: str) -> Iterator[tuple[_Proxy, Pod]]:
+    with (
+        _proxy_before(place) as proxy,
+        Pod(place.folder / room, place.livekit, place.s3, room, endpoint=proxy.url) as pod,
+    ):
+        yield proxy, pod
+
+
 def break_storage(place: Place, room: str, seed: int) -> Evidence:
     """Each fault once in a random order, half of them while the agent begins, the others while it ships."""
     chance = random.Random(seed)
     order = chance.sample(FAULTS, len(FAULTS))
     half = len(order) // 2
-    with (
-        _proxy_before(place) as proxy,
-        Pod(place.folder / room, place.livekit, place.s3, room, endpoint=proxy.url) as pod,
-    ):
+    with _pod_behind_proxy(place, room) as (proxy, pod):
 
         def look() -> bool:
             """Keep new connections coming, which take the next fault each."""
@@ -112,10 +118,7 @@ def outlast(place: Place, room: str, seed: int, faults: tuple[str, ...], seconds
     """One of these faults meets every connection for so long (least, most) in the middle of a call, which goes on for a while then."""
     chance = random.Random(seed)
     fault = faults[seed % len(faults)]
-    with (
-        _proxy_before(place) as proxy,
-        Pod(place.folder / room, place.livekit, place.s3, room, endpoint=proxy.url) as pod,
-    ):
+    with _pod_behind_proxy(place, room) as (proxy, pod):
         with place.studio.publishing(room) as ledger:
             start(pod)
             began = recorded(pod)
@@ -133,10 +136,7 @@ def outlast(place: Place, room: str, seed: int, faults: tuple[str, ...], seconds
 def stop_storage(place: Place, room: str, seed: int) -> Evidence:
     """Every connection is reset for a while, from some moment of the call until some time after its end."""
     chance = random.Random(seed)
-    with (
-        _proxy_before(place) as proxy,
-        Pod(place.folder / room, place.livekit, place.s3, room, endpoint=proxy.url) as pod,
-    ):
+    with _pod_behind_proxy(place, room) as (proxy, pod):
         with place.studio.publishing(room) as ledger:
             start(pod)
             began = recorded(pod)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from isotrack_api.intent import Intent, S3Destination
@@ -50,25 +50,22 @@ class Folder:
 def find_folders(listing: Iterable[Listed]) -> Iterator[Folder]:
     """Folders of recordings below a prefix. Keeps a few values per folder in memory, no keys."""
     folders: dict[str, Folder] = {}
-    newest: dict[str, float] = {}
     for found in listing:
         match = _OF_ATTEMPT.fullmatch(found.key)
         root, name = (match[1], match[2]) if match else found.key.rpartition("/")[::2]
-        newest[root] = max(newest.get(root, 0.0), found.modified)
         known = folders.get(root) or Folder(
             root, 0.0, concluded=False, checkpoints=False, manifests=False, objects=0, traces=0
         )
         folders[root] = Folder(
             root,
-            0.0,
+            max(known.newest, found.modified),
             known.concluded or name == _RECORDING,
             known.checkpoints or (match is not None and name.endswith(".ckpt")),
             known.manifests or (match is not None and name.endswith("/manifest.json")),
             known.objects + 1,
             known.traces + hash(found),
         )
-    for root, folder in folders.items():
-        yield replace(folder, newest=newest[root])
+    yield from folders.values()
 
 
 def open_folder(store: Store, destination: S3Destination, root: str) -> tuple[Layout, Intent]:

@@ -450,10 +450,8 @@ class Recovery:
         refused: StorageRefusedError | None = None
         try:
             await self._lanes.request(clear_abandoned, self._store, f"{self._layout.root}/")
-        except (
-            StorageRefusedError
-        ) as error:  # whoever comes is refused, too; a second copy of private media must not stay for that
-            refused = error
+        except StorageRefusedError as error:
+            refused = error  # whoever comes is refused, too; a second copy of private media must not stay for that
         done = await self._lanes.request(self._done_with, seen)
         pieces = [done[at : at + REMOVED_AT_ONCE] for at in range(0, len(done), REMOVED_AT_ONCE)]
         stayed = sum(await asyncio.gather(*(self._lanes.request(self._store.remove, piece) for piece in pieces)))

@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from .abandoned import Folder, find_folders
+from .recover import AWAY_SECONDS
 from .store import Store
 
 WATCH_SECONDS: Final = 90.0
 """The longest pause of an agent (30 s) and the longest time between its signs of life (60 s, with the usual interval 15 s)."""
 STEPS: Final = 6
 """Looks in a watch. An outage in the midst of it is to be noticed, and who is seen at work needs no further look."""
-SLOW_SECONDS: Final = 20.0
-"""A thousand objects that take longer to be listed: the storage was away meanwhile."""
 _LISTED_AT_ONCE: Final = 1000
+"""Objects of an answer; each may take its time."""
 
 Clock = Callable[[], float]
 """Seconds, steadily."""
@@ -46,7 +46,7 @@ class Look:
     def is_prompt(self) -> bool:
         """Whether the storage was there all the while, as far as one can tell."""
         objects = self.folder.objects if self.folder is not None else 0
-        return self.answered - self.asked <= SLOW_SECONDS * (1 + objects // _LISTED_AT_ONCE)
+        return self.answered - self.asked <= AWAY_SECONDS * (1 + objects // _LISTED_AT_ONCE)
 
 
 @dataclass(frozen=True, slots=True)

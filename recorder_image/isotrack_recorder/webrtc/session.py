@@ -61,7 +61,8 @@ class MediaSettings:
     retransmission requests and feedback; arrival times are the kernel's and exact either way."""
     calm_pause_seconds: float = 0.2
     """The same where the buffer holds what comes meanwhile, on a path that loses nothing (rtp.plane bounds it on others): each wake-up
-    costs the process more than the first packets it takes. What a killed process loses does not grow with it: `receive` is called before each flush of the spool."""
+    costs the process more than the first packets it takes. What a killed process loses does not grow with it: `receive` is called
+    before each flush of the spool."""
     audio_hold_seconds: float = 0.5
     """How long audio waits for a missing packet. Nobody listens live: waiting costs nothing but memory, and what a killed process
     loses. At least seven round trips where they are known, at most 1 s."""
