@@ -170,6 +170,17 @@ class Stream:
             self._take_run(payload_type, timestamp, marker, payloads, began_ns)
             return
         last = len(payloads) - 1
+        behind = max(due - 1, self._highest) + 1
+        if self._missing and sequence == behind & 0xFFFF and len(self._held) + last < MAX_HELD:
+            # More of what comes behind a hole: nearly all that is held
+            self.arrival_ns = ended_ns
+            self.received += len(payloads)
+            self._highest = behind + last
+            held = self._held
+            for extended, payload in enumerate(payloads, behind):
+                held[extended] = (payload_type, timestamp, 0, payload, began_ns)
+            held[self._highest] = (payload_type, timestamp, marker, payloads[last], ended_ns)
+            return
         for index, payload in enumerate(payloads):
             at_ns = ended_ns if index == last else began_ns
             self.push(payload_type, sequence + index, timestamp, marker if index == last else 0, payload, at_ns)
@@ -203,10 +214,10 @@ class Stream:
             if missing.due_ns <= now_ns and missing.tries < MAX_TRIES:
                 if missing.tries and missing.since_ns < last_ns:
                     continue
+                if not missing.tries and repaired:
+                    missing.since_ns = now_ns
                 if not missing.tries:
                     missing.asked_ns = now_ns
-                    if repaired:
-                        missing.since_ns = now_ns
                 missing.due_ns = now_ns + _pause_ns(self.rtt_ns, missing.tries)
                 missing.tries += 1
                 due.append(sequence & 0xFFFF)
