@@ -50,7 +50,7 @@ from .signalling import Signalling
 log = logging.getLogger(__name__)
 
 MAX_CANDIDATE_BYTES: Final = 4096
-SETTLE_SECONDS: Final = 0.4
+SETTLE_SECONDS: Final = 1.0
 """Before we leave, packets that are missing may still come: a request, its answer, and once more."""
 LAST_WORD_SECONDS: Final = 1.0
 """A server that ends a call says so and closes the media; on another socket, that close may arrive before the word."""
