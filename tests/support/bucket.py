@@ -44,6 +44,10 @@ class Bucket:
         """Put an object."""
         self._client.put_object(Bucket=self.name, Key=key, Body=content)
 
+    def create(self) -> None:
+        """Make the bucket."""
+        self._client.create_bucket(Bucket=self.name)
+
     def remove(self) -> None:
         """Remove the bucket with all that is in it."""
         for key in self.keys():

@@ -110,6 +110,10 @@ class Assembler:
         """Take several packets as `take` does, none of them empty; the last has the marker, if there is one."""
         raise NotImplementedError
 
+    def begins_film(self, payload_type: int, payload: Octets) -> bool:  # noqa: ARG002 - sound can begin anywhere
+        """Whether a stream is likely to begin with this payload: nothing that matters was sent before it."""
+        return True
+
     def lost(self, packets: int, at_ns: int) -> None:
         """The next `packets` will never come."""
         self.track.counters.lost += packets
@@ -226,6 +230,7 @@ class Assembler:
             return
         if self._waits_for_key:
             if not key:
+                track.want_key()
                 return
             self._waits_for_key = False
         flags = _KEY if key else lacking
@@ -380,6 +385,17 @@ class VideoAssembler(Assembler):
         if marker or len(self._payloads) >= MAX_FRAME_PACKETS:
             self._complete()
 
+    def begins_film(self, payload_type: int, payload: Octets) -> bool:
+        """See Assembler: the first payload of a key frame, as far as it can be told from that alone."""
+        form = self.track.line.formats.get(payload_type)
+        if form is None:
+            return True
+        try:
+            frame = form.spec.make(form.codec.fmtp).frame([payload])
+        except ParseError:
+            return False
+        return frame.key or bool(frame.width)  # parameter sets alone tell the size
+
     def lost(self, packets: int, at_ns: int) -> None:
         """See Assembler; the frame in the making lacks its end."""
         super().lost(packets, at_ns)
@@ -456,7 +472,7 @@ class VideoAssembler(Assembler):
         self._new_base = True
         if before and before != self._rate:
             self._timestamp = -1
-        self.track.want_key()
+        self.track.await_key()
         return True
 
     def _without(self, packets: int) -> None:

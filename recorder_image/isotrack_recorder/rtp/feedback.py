@@ -134,7 +134,8 @@ class Feedback:
     def _request_key(self, track: Track, stream: Stream | None, now_ns: int, send: Callable[[bytes], None]) -> None:
         ssrc = stream.ssrc if stream is not None else next(iter(track.line.ssrcs), 0)
         rtt_ns = max(self.rtt_ns, stream.rtt_ns if stream is not None else 0)
-        if not ssrc or not track.key_request_due(now_ns, rtt_ns):
+        repair_ns = stream.repair_ns if stream is not None else 0
+        if not ssrc or not track.key_request_due(now_ns, rtt_ns, repair_ns):
             return
         forms = track.line.formats.values()
         if not any(form.pli for form in forms) and any(form.fir for form in forms):

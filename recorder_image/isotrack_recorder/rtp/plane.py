@@ -155,7 +155,7 @@ class Plane:
         for ssrc in line.ssrcs[:1]:
             if not isinstance(self._routes.get(ssrc), Stream):
                 self._begin(track, ssrc, now_ns)
-        track.want_key()
+        track.await_key()
 
     def _begin(self, track: Track, ssrc: int, now_ns: int, rid: str = "") -> None:
         """Make the stream of an SSRC. It takes the track over: an earlier one is done with and stays so."""
@@ -428,7 +428,7 @@ class Plane:
         elif payload_type in line.formats:
             self._begin(track, ssrc, arrival_ns, rid or "")
             routed = ssrc in self._routes
-            track.want_key()
+            track.await_key()
         else:
             routed = False
         if routed:

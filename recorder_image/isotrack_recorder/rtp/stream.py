@@ -35,8 +35,14 @@ MIN_RETRY_NS: Final = 20_000_000
 MAX_TRIES: Final = 10
 REORDER_NS: Final = 150_000_000
 """A packet that others overtook comes this late at most, until one is seen that came later."""
+BEFORE_FIRST: Final = 512
+"""A film's first packets may be overtaken, and all that follows is made from them: where the first packet to come does not begin a key
+frame, so many before it are waited for, for REORDER_NS."""
+NEVER_NS: Final = 1 << 63
 FUTILE_HOLES: Final = 4
 """Packets in a row that were asked for several times and never came: nobody repeats anything."""
+FUTILE_HOLES_LATER: Final = 16
+"""The same where some were repeated before: LiveKit repeats nothing from a request for a key frame on until one passes."""
 OVERTAKING: Final = 8
 """Requests whose packets came, one after the other and none without a request, until that is thought to be our doing. Where packets
 overtake each other and nobody repeats any, some always come before we ask."""
@@ -69,6 +75,7 @@ class Stream:
     __slots__ = (
         "_abandoned",
         "_base",
+        "_begins",
         "_expected_before",
         "_futile",
         "_held",
@@ -114,6 +121,8 @@ class Stream:
         self.rtt_ns = 0
         """From request to retransmission, smoothed; 0 until measured."""
         self._base = 0x10000
+        self._begins = False
+        """Earlier packets than the first one that came are waited for."""
         self._highest = 0xFFFF
         self._held: dict[int, _Held] = {}
         self._missing: dict[int, Missing] = {}
@@ -161,7 +170,7 @@ class Stream:
         last at `ended_ns`, moments later. The list is given away.
         """
         if not self.received:
-            self._start(sequence + 0x10000)
+            self._begin(sequence, payload_type, payloads[0], began_ns)
         due = self.next
         if sequence == due & 0xFFFF and not self._missing:
             self.arrival_ns = ended_ns
@@ -233,6 +242,11 @@ class Stream:
                 return
             self._abandon(now_ns)
 
+    @property
+    def repair_ns(self) -> int:
+        """How long a packet that is missed from now on would be waited for; 0 where nobody repeats any."""
+        return self._hold_ns() if self._is_repaired() else 0
+
     def _hold_ns(self) -> int:
         hold_ns = min(MAX_HOLD_NS, max(self.hold_ns, HOLD_ROUND_TRIPS * self.rtt_ns))
         return hold_ns if self._is_repaired() else min(hold_ns, self._reorder_ns)
@@ -240,7 +254,8 @@ class Stream:
     def _is_repaired(self) -> bool:
         """Whether somebody answers when we ask for packets, as far as is known."""
         form = self.assembler.form
-        return self._futile < FUTILE_HOLES and (form is None or form.nack)
+        holes = FUTILE_HOLES_LATER if self.rtt_ns else FUTILE_HOLES
+        return self._futile < holes and (form is None or form.nack)
 
     def flush(self, now_ns: int) -> None:
         """Give up on all holes: everything held goes on."""
@@ -275,9 +290,10 @@ class Stream:
         self, payload_type: int, sequence: int, timestamp: int, marker: int, payload: Octets, arrival_ns: int
     ) -> None:
         if not self.received:
-            self._start(sequence + 0x10000)
-            self.push(payload_type, sequence, timestamp, marker, payload, arrival_ns)
-            return
+            self._begin(sequence, payload_type, payload, arrival_ns)
+            if not self._begins:
+                self.push(payload_type, sequence, timestamp, marker, payload, arrival_ns)
+                return
         distance = _signed(sequence - self.next)
         extended = self.next + distance
         if abs(distance) >= MAX_JUMP:
@@ -317,6 +333,9 @@ class Stream:
 
     def _fill(self, sequence: int, arrival_ns: int) -> None:
         """A missing packet came: overtaken by others, or because we asked."""
+        if self._begins and sequence < self._base:
+            self._begin_earlier(sequence, arrival_ns)
+            return
         missing = self._missing.pop(sequence, None)
         if missing is None or self.assembler.track.line.repairs_of:
             return  # where there is RTX, what comes in the stream itself was only late
@@ -365,6 +384,9 @@ class Stream:
 
     def _abandon(self, now_ns: int) -> None:
         """Count the oldest hole as lost."""
+        if self._begins:
+            self._begin_now()
+            return
         behind = min(self._held)
         for sequence in range(self.next, behind):
             missing = self._missing.pop(sequence, None)
@@ -374,6 +396,34 @@ class Stream:
             del self._abandoned[next(iter(self._abandoned))]
         self.assembler.lost(behind - self.next, now_ns)
         self.next = behind
+        self._release()
+
+    def _begin(self, sequence: int, payload_type: int, payload: Octets, arrival_ns: int) -> None:
+        """Take the first packet's number, and wait for those before it where they may be on their way."""
+        self._start(sequence + 0x10000)
+        self._begins = not self.assembler.begins_film(payload_type, payload)
+        if self._begins:
+            self.next -= BEFORE_FIRST
+            since_ns = arrival_ns - self._hold_ns() + REORDER_NS
+            for number in range(self.next, self._base):
+                self._missing[number] = missing = Missing(since_ns, 0)
+                missing.due_ns = NEVER_NS  # it may not exist
+            self.gappy.add(self)
+
+    def _begin_earlier(self, sequence: int, arrival_ns: int) -> None:
+        """Another packet is the first one: those between it and the one that was are missing as any others."""
+        del self._missing[sequence]
+        for number in range(sequence + 1, self._base):
+            self._missing[number] = Missing(arrival_ns, self._patience_ns)
+        self._base = sequence
+        self._begins = sequence > self.next
+
+    def _begin_now(self) -> None:
+        """Nothing comes from before the first packet."""
+        self._begins = False
+        for number in range(self.next, self._base):
+            del self._missing[number]
+        self.next = self._base
         self._release()
 
     def _start(self, extended: int) -> None:

@@ -241,11 +241,13 @@ def test_a_gap_that_no_frame_follows_is_told_at_the_end() -> None:
 
 
 def test_nothing_is_delivered_before_a_key_frame_and_it_is_asked_for() -> None:
-    bench = Bench(CAMERA)
-    bench.tick()
-    assert bench.plis() == [2001], "at subscribe"
+    bench = Bench(replace(CAMERA, formats={96: replace(VP8, nack=False)}))
+    bench.tick(200)
+    assert bench.plis() == [], "an SFU begins with a key frame by itself"
     for number in range(4):
         bench.rtp(*bench.video(vp8_frame(number, key=False), sequence=number, timestamp=number * 3000))
+    bench.tick()
+    assert bench.plis() == [2001], "but this one did not"
     bench.tick(290)
     assert bench.plis() == []
     bench.tick(20)
@@ -255,6 +257,42 @@ def test_nothing_is_delivered_before_a_key_frame_and_it_is_asked_for() -> None:
     assert bench.plis() == []
     assert [frame[0] for frame in bench.camera.frames] == [12000]
     assert bench.plane.track_counters()["TR_cam"].plis == 2
+
+
+def test_a_source_that_sends_nothing_is_asked_for_a_key_frame_after_a_while() -> None:
+    bench = Bench(CAMERA)
+    bench.now += 5000 * MS  # until there is a connection
+    asked = [at for at in range(0, 3000, 10) if (bench.tick(10), bench.plis())[1]]
+    assert asked == [1100, 2200]
+
+
+def test_a_source_that_begins_with_a_key_frame_is_asked_for_nothing() -> None:
+    """LiveKit repeats no packet from a request on until the next key frame passes."""
+    bench = Bench(CAMERA)
+    bench.tick(1000)
+    bench.rtp(*bench.video(vp8_frame(0, key=True), sequence=0, timestamp=0))
+    for number in range(1, 100):
+        bench.rtp(*bench.video(vp8_frame(number, key=False), sequence=number, timestamp=number * 3000))
+        bench.tick(32)
+        assert bench.plis() == []
+
+
+def test_a_key_frame_of_which_a_part_may_still_be_repeated_is_not_asked_for_again() -> None:
+    bench = Bench(CAMERA)
+    bench.rtp(*bench.video(vp8_frame(0, key=True), sequence=0, timestamp=0))
+    bench.plane.request_key_frame("TR_cam")
+    bench.tick()
+    assert bench.plis() == [2001]
+    first, lost, last = bench.video(vp8_frame(1, key=True, size=3000), sequence=1, timestamp=3000)
+    bench.rtp(first, last)
+    for _ in range(45):
+        bench.tick(10)
+        assert bench.plis() == []
+    repeat = lost._replace(payload_type=97, ssrc=2002, payload=struct.pack("!H", lost.sequence) + lost.payload)
+    bench.rtp(repeat)
+    bench.tick(2000)
+    assert bench.plis() == []
+    assert bench.camera.data == [vp8_frame(0, key=True), vp8_frame(1, key=True, size=3000)]
 
 
 class Regular:
@@ -335,6 +373,23 @@ def test_a_lost_frame_brings_a_request_at_once_and_deltas_go_on() -> None:
 
 
 @pytest.mark.parametrize(
+    ("rtt", "hold", "pause"),
+    [
+        pytest.param(0, 500, 1100, id="unknown"),
+        pytest.param(100, 700, 1100, id="short"),
+        pytest.param(400, 1000, 1600, id="long"),
+    ],
+)
+def test_where_packets_are_repeated_a_key_frame_is_asked_for_again_when_it_cannot_come_any_more(
+    rtt: int, hold: int, pause: int
+) -> None:
+    track = Track(CAMERA, Recorded(), set())
+    track.want_key()
+    asked = [at for at in range(0, 5000, 10) if track.key_request_due(at * MS, rtt * MS, hold * MS)]
+    assert [after - before for before, after in pairwise(asked)][:2] == [pause] * 2
+
+
+@pytest.mark.parametrize(
     ("rtt", "pauses"),
     [
         pytest.param(0, [300, 300, 300, 450, 675, 1000, 1000, 1000, 1000, 5000, 5000], id="unknown"),
@@ -382,7 +437,7 @@ def extended(packets: list[bytes]) -> list[bytes]:
 
 def test_the_round_trip_is_measured_and_paces_requests_for_key_frames() -> None:
     """RFC 3611: we state a time, and are told when it came and for how long it lay there."""
-    bench = Bench(replace(CAMERA, measures=True))
+    bench = Bench(replace(CAMERA, formats={96: replace(VP8, nack=False)}, measures=True))
     bench.rtp(*bench.video(vp8_frame(0, key=True), sequence=0, timestamp=0))
     (stated,) = extended(bench.tick(1000))
     sender, ntp = struct.unpack_from("!L4xQ", stated, 4)
@@ -416,7 +471,7 @@ def test_a_stated_time_is_told_back_once_where_that_was_negotiated(measures: boo
     [pytest.param(1, None, 0, id="of-another"), pytest.param(0, 0, 0, id="none-yet"), pytest.param(0, None, 65536 * 20, id="from-the-future")],
 )  # fmt: skip
 def test_an_answer_that_cannot_be_one_changes_nothing(ssrc: int, last: int | None, delay: int) -> None:
-    bench = Bench(replace(CAMERA, measures=True))
+    bench = Bench(replace(CAMERA, formats={96: replace(VP8, nack=False)}, measures=True))
     bench.rtp(*bench.video(vp8_frame(0, key=True), sequence=0, timestamp=0))
     (stated,) = extended(bench.tick(1000))
     sender, ntp = struct.unpack_from("!L4xQ", stated, 4)
@@ -535,6 +590,7 @@ def test_a_track_with_a_new_source_goes_on_in_the_same_sink() -> None:
     bench.rtp(*bench.video(vp8_frame(0, key=True), sequence=0, timestamp=5000))
     bench.bind(replace(CAMERA, ssrcs=(3001,), repair_ssrcs={}))
     bench.tick()
+    bench.tick(1100)
     assert bench.plis() == [3001]
     bench.rtp(*bench.video(vp8_frame(1, key=True), sequence=9000, timestamp=77, ssrc=3001))
     assert bench.camera.sources == [(2001, 5000), (3001, 77)]
@@ -620,10 +676,11 @@ def test_unwanted_tracks_are_dropped_until_the_listener_changes_its_mind() -> No
     assert bench.plis() == []
     wants.add("TR_cam")
     bench.plane.reconsider(bench.now)
-    bench.tick()
+    bench.rtp(*bench.video(vp8_frame(1, key=False), sequence=1, timestamp=3000))
+    bench.tick(150)
     assert bench.plis() == [2001]
-    bench.rtp(*bench.video(vp8_frame(1, key=True), sequence=1, timestamp=3000))
-    assert bench.camera.data == [vp8_frame(1, key=True)]
+    bench.rtp(*bench.video(vp8_frame(2, key=True), sequence=2, timestamp=6000))
+    assert bench.camera.data == [vp8_frame(2, key=True)]
 
 
 def test_a_forgotten_track_gets_what_was_held_and_nothing_more() -> None:

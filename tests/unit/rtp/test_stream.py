@@ -13,7 +13,17 @@ from isotrack_api.base import MediaKind
 from isotrack_recorder.codecs.base import Octets
 from isotrack_recorder.rtp.assembler import Assembler
 from isotrack_recorder.rtp.lines import MediaLine
-from isotrack_recorder.rtp.stream import MAX_HELD, MAX_JUMP, MAX_MISSING, MAX_PATIENCE_NS, MAX_TRIES, Repair, Stream
+from isotrack_recorder.rtp.stream import (
+    BEFORE_FIRST,
+    MAX_HELD,
+    MAX_JUMP,
+    MAX_MISSING,
+    MAX_PATIENCE_NS,
+    MAX_TRIES,
+    REORDER_NS,
+    Repair,
+    Stream,
+)
 from isotrack_recorder.rtp.track import Track
 from support.rtp import VP8
 
@@ -24,13 +34,18 @@ HOLD = 200 * MS
 class Ordered(Assembler):
     """Notes what comes in order: step numbers, and ("lost", n)."""
 
-    __slots__ = ("seen",)
+    __slots__ = ("seen", "starts")
 
     def __init__(self, *, rtx: bool) -> None:
         repairs = {VP8.rtx: VP8.payload_type} if rtx else {}
         line = MediaLine("0", "TR", MediaKind.VIDEO, {}, repairs_of=repairs)
         super().__init__(Track(line, None, set()), 42)
         self.seen: list[int | tuple[str, int]] = []
+        self.starts: int | None = None
+        """The only step that a film can begin with; None = any."""
+
+    def begins_film(self, payload_type: int, payload: Octets) -> bool:
+        return self.starts is None or payload == b"%d" % self.starts
 
     def take(self, payload_type: int, timestamp: int, marker: int, payload: Octets, arrival_ns: int) -> None:
         self.seen.append(timestamp)
@@ -59,7 +74,7 @@ class Bench:
 
     def push(self, *steps: int, at: int = 0) -> None:
         for step in steps:
-            self.stream.push(96, (self.start + step) & 0xFFFF, step, 0, b"x", at)
+            self.stream.push(96, (self.start + step) & 0xFFFF, step, 0, b"%d" % step, at)
 
 
 starts = st.integers(0, 0xFFFF)
@@ -85,6 +100,52 @@ def test_each_gap_counts_once_from_any_start(start: int, lost: set[int]) -> None
     assert not bench.gappy
     runs = sum(1 for step in lost if step - 1 not in lost)
     assert len(bench.order.losses) == runs
+
+
+@given(start=starts, order=st.permutations(range(12)), lost=st.sets(st.integers(1, 11), max_size=4))
+def test_a_film_begins_with_its_first_packet_whichever_comes_first(
+    start: int, order: list[int], lost: set[int]
+) -> None:
+    bench = Bench(start)
+    bench.order.starts = 0
+    arrivals = [step for step in order if step not in lost]
+    for number, step in enumerate(arrivals):
+        bench.push(step, at=10 * number * MS)
+        bench.stream.expire(10 * number * MS)
+    report = bench.stream.report_block(0)
+    assert report.lost == max(arrivals) + 1 - len(arrivals)
+    bench.stream.expire(REORDER_NS)
+    bench.stream.expire(200 * MS + HOLD)
+    assert bench.order.steps == sorted(arrivals)
+    assert sum(bench.order.losses) == len([step for step in lost if step < max(arrivals)])
+    assert not bench.gappy
+
+
+def test_what_a_film_may_have_begun_with_is_waited_for_for_a_while_and_never_asked_for() -> None:
+    bench = Bench(100)
+    bench.order.starts = 0
+    bench.push(3)
+    bench.push(1, at=60 * MS)
+    assert bench.stream.asks(70 * MS) == [102], "between two that came"
+    bench.push(2, at=80 * MS)
+    bench.stream.expire(REORDER_NS - MS)
+    assert bench.order.seen == []
+    bench.stream.expire(REORDER_NS)
+    assert bench.order.seen == [1, 2, 3]
+    assert not bench.gappy
+    bench.push(4, 5, at=REORDER_NS)
+    assert bench.order.seen == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("first", [BEFORE_FIRST - 1, BEFORE_FIRST, BEFORE_FIRST + 1])
+def test_how_many_packets_are_waited_for_before_the_first_one_is_bounded(first: int) -> None:
+    bench = Bench()
+    bench.order.starts = 0
+    bench.push(first)
+    bench.push(*range(first))
+    bench.stream.expire(REORDER_NS)
+    assert bench.order.seen == list(range(max(0, first - BEFORE_FIRST), first + 1))
+    assert not bench.gappy
 
 
 @given(start=starts, data=st.data())
@@ -179,11 +240,11 @@ def test_an_answer_or_a_late_packet_makes_the_hold_long_again() -> None:
     assert bench.stream.asks(10_010 * MS) == [9]
     Repair(bench.stream).push(VP8.rtx, 7, 9, 0, b"\0\x09x", 10_030 * MS)
     assert bench.order.track.counters.recovered == 1
-    assert [ms for _, ms in gone(bench, 12, 14, 16, 18, 20)] == [205, 205, 205, 205, 150]
-    bench.push(19, at=20_180 * MS)  # 180 ms behind what showed that it was missing
+    assert [ms for _, ms in gone(bench, *range(12, 46, 2))] == [205] * 16 + [150]
+    bench.push(43, at=44_180 * MS)  # 180 ms behind what showed that it was missing
     assert bench.order.track.counters.late == 1
-    assert [ms for _, ms in gone(bench, 22, 24, 26, 28)] == [205] * 4
-    assert [ms for _, ms in gone(bench, 30)] == [200], "a quarter more than that, and never more than the hold time"
+    assert [ms for _, ms in gone(bench, *range(46, 78, 2))] == [205] * 16
+    assert [ms for _, ms in gone(bench, 78)] == [200], "a quarter more than that, and never more than the hold time"
 
 
 def test_a_repeat_under_the_number_itself_is_recovered_too() -> None:
