@@ -50,6 +50,10 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("--kubeconfig", help="login file; else the pod's service account, KUBECONFIG, ~/.kube/config")
     run.add_argument("--namespace", help="where SFU credentials and claims are [ISOTRACK_NAMESPACE, else the pod's]")
     run.add_argument("--recorder-image", help="image of recorder pods [ISOTRACK_RECORDER_IMAGE]")
+    run.add_argument(
+        "--recorder-pull-secrets",
+        help="Secrets to pull it with, between commas, in the pods' namespaces [ISOTRACK_RECORDER_PULL_SECRETS]",
+    )
     run.add_argument("--liveness-port", type=int, default=8080, help="/healthz and /metrics; 0 = off (default: 8080)")
     run.add_argument(
         "--resync-seconds", type=float, default=300.0, help="how often everything is looked at (default: 300)"
@@ -115,6 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = load_settings(
             os.environ,
             recorder_image=args.recorder_image,
+            recorder_pull_secrets=args.recorder_pull_secrets,
             namespace=args.namespace,
             liveness_port=args.liveness_port or None,
             resync_seconds=args.resync_seconds,

@@ -144,6 +144,7 @@ class ClassReconciler:
             state=state_of(secret),
             namespace=where,
             image=self._settings.recorder_image,
+            pull_secrets=self._settings.recorder_pull_secrets,
         )
         name = body["metadata"]["name"]
         job = self._store.get(JOB, (where, name))

@@ -82,7 +82,8 @@ def image_cannot_be_pulled(attempt: AttemptView, context: Context) -> Diagnosis 
             return Diagnosis(
                 reason=Reason.IMAGE_PULL_FAILED,
                 message=f"the image of container {name} cannot be pulled: {container.waiting_message}; "
-                "check recorder.image of the class and the node's access to it",
+                "check recorder.image of the class, the node's access to it, and, where its registry wants a login, that "
+                f"namespace {context.namespace} has the Secret of the chart's recorder.imagePullSecrets",
                 needs_somebody=True,
             )
     return None

@@ -103,6 +103,7 @@ class AttemptMaker:
             stop,
             pod=recording_class.spec.recorder or RecorderPod(),
             image=self._settings.recorder_image,
+            pull_secrets=self._settings.recorder_pull_secrets,
             credentials=storage.s3.credentials,
             ca=storage.s3.ca_certificate,
         )
@@ -137,6 +138,7 @@ class AttemptMaker:
             intent,
             pod=recording_class.spec.recorder or RecorderPod(),
             image=self._settings.recorder_image,
+            pull_secrets=self._settings.recorder_pull_secrets,
             credentials=storage.s3.credentials,
             ca=storage.s3.ca_certificate,
             restart_rules=self._cluster.version >= RESTART_RULES_SINCE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,9 @@ NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 MAX_SWEEP_SECONDS = 86400
 MAX_SWEEP_WATCH_SECONDS = 3600
 MAX_CHECK_SECONDS = 604800
+MAX_PULL_SECRETS = 16
+MAX_NAME_BYTES = 253
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +27,12 @@ class Settings:
 
     recorder_image: str
     """Image of recorder pods unless the class names one. ISOTRACK_RECORDER_IMAGE."""
+    recorder_pull_secrets: tuple[str, ...] = ()
+    """Names of Secrets to pull it with, or the image that a class names. ISOTRACK_RECORDER_PULL_SECRETS, between commas.
+
+    Each is looked for in the namespace of the pod: the Recording's, and the operator's for sweeps and checks of storages. The
+    kubelet pulls without one that is not there.
+    """
     namespace: str
     """The operator's own namespace: SFU credentials and claims live here. ISOTRACK_NAMESPACE, else that of the pod."""
     liveness_port: int | None = 8080
@@ -62,6 +72,7 @@ def load_settings(
     environment: Mapping[str, str] = os.environ,
     *,
     recorder_image: str | None = None,
+    recorder_pull_secrets: str | None = None,
     namespace: str | None = None,
     liveness_port: int | None = 8080,
     resync_seconds: float = 300.0,
@@ -73,7 +84,7 @@ def load_settings(
     """Options first, then the environment, then the pod.
 
     Raises:
-        ConfigError: something that has no default is missing.
+        ConfigError: something that has no default is missing, or means nothing.
     """
     image = recorder_image or environment.get("ISOTRACK_RECORDER_IMAGE", "")
     if not image:
@@ -85,6 +96,7 @@ def load_settings(
         raise ConfigError("no namespace: give --namespace or set ISOTRACK_NAMESPACE to where the SFU's credentials are")
     return Settings(
         recorder_image=image,
+        recorder_pull_secrets=_pull_secrets(environment, recorder_pull_secrets),
         namespace=own,
         liveness_port=liveness_port,
         resync_seconds=resync_seconds,
@@ -97,6 +109,19 @@ def load_settings(
             environment, "STORAGE_CHECK_SECONDS", storage_check_seconds, 21600.0, MAX_CHECK_SECONDS
         ),
     )
+
+
+def _pull_secrets(environment: Mapping[str, str], option: str | None) -> tuple[str, ...]:
+    given = environment.get("ISOTRACK_RECORDER_PULL_SECRETS", "") if option is None else option
+    names = tuple(name for part in given.split(",") if (name := part.strip()))
+    if len(names) > MAX_PULL_SECRETS or not all(
+        len(name) <= MAX_NAME_BYTES and _NAME.fullmatch(name) for name in names
+    ):
+        raise ConfigError(
+            "--recorder-pull-secrets and ISOTRACK_RECORDER_PULL_SECRETS are names of Secrets between commas, "
+            f"{MAX_PULL_SECRETS} at most"
+        )
+    return names
 
 
 def _seconds(environment: Mapping[str, str], name: str, option: float | None, default: float, maximum: int) -> float:

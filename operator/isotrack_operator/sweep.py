@@ -88,6 +88,7 @@ class Sweeper:
             secret,
             namespace=namespace,
             image=self._settings.recorder_image,
+            pull_secrets=self._settings.recorder_pull_secrets,
             watch_seconds=self._settings.sweep_watch_seconds,
         )
         try:

@@ -29,6 +29,7 @@ PATHS = {
 FULL: Mapping[str, Any] = {
     "fullnameOverride": "chart-test",
     "imagePullSecrets": [{"name": "pull"}],
+    "recorder": {"imagePullSecrets": [{"name": "pull"}]},
     "podLabels": {"team": "media"},
     "podAnnotations": {"example.com/scrape": "true"},
     "nodeSelector": {"kubernetes.io/arch": "amd64"},

@@ -147,8 +147,12 @@ def test_every_value_that_helm_is_given_is_one_of_the_chart(line: str) -> None:
         if option == "--set":
             found = values
             for step in setting.partition("=")[0].split("."):
-                assert step in found, setting
-                found = found[step]
+                name, index, _ = step.partition("[")
+                assert name in found, setting
+                found = found[name]
+                if index:
+                    assert isinstance(found, list), setting
+                    break
 
 
 # -- names -------------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ It tries once and says what it found; whether and when it is tried again is deci
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 from isotrack_api.intent import S3Destination
@@ -14,7 +15,7 @@ from isotrack_api.resource import API_VERSION
 
 from . import names
 from .job import container_security, pod_security
-from .parts import escaped, mount, variable
+from .parts import escaped, mount, pull_secrets_of, variable
 from .storage_access import access_by_secret
 
 CHECK_VARIABLE = "ISOTRACK_CHECK"
@@ -35,6 +36,7 @@ def build_check(
     state: str,
     namespace: str,
     image: str,
+    pull_secrets: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The Job that tries this storage of a class.
 
@@ -42,6 +44,7 @@ def build_check(
         storage: Its name.
         secret: Secret in `namespace` with the operator's credentials for it.
         state: Whatever changes when the Secret does.
+        pull_secrets: Secrets in `namespace` to pull the image with.
     """
     uid = recording_class.metadata.uid
     assert uid is not None, "an object from the API server has a uid"
@@ -85,6 +88,7 @@ def build_check(
             "template": {
                 "metadata": {"labels": labels},
                 "spec": {
+                    **pull_secrets_of(pull_secrets),
                     "automountServiceAccountToken": False,
                     "enableServiceLinks": False,
                     "restartPolicy": "Never",

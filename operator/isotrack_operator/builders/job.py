@@ -12,6 +12,7 @@ agent has the storage's credentials and a token for the API server.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from isotrack_api.credentials import CaCertificate, StorageCredentials
@@ -21,7 +22,7 @@ from isotrack_api.recording import Recording
 from isotrack_api.recording_class import ContainerResources, RecorderPod, Toleration
 
 from . import names
-from .parts import escaped, mount, variable
+from .parts import escaped, mount, pull_secrets_of, variable
 from .storage_access import StorageAccess, access_to, annotations_for
 
 SPOOL = "/var/lib/isotrack/spool"
@@ -71,6 +72,7 @@ def build_job(
     *,
     pod: RecorderPod,
     image: str,
+    pull_secrets: Sequence[str] = (),
     credentials: StorageCredentials,
     ca: CaCertificate | None = None,
     restart_rules: bool = True,
@@ -80,6 +82,7 @@ def build_job(
     Args:
         pod: What the class says about pods.
         image: Used unless the class names one.
+        pull_secrets: Secrets in the Recording's namespace to pull it with.
         credentials: Who the agent is to the storage.
         ca: Whom it trusts there, where that is not a public authority.
         restart_rules: Whether the cluster knows `restartPolicyRules`.
@@ -110,9 +113,8 @@ def build_job(
                     "labels": labels,
                     "annotations": annotations_for(credentials, KEEP | (pod.pod_annotations or {})),
                 },
-                "spec": _pod_spec(
-                    recording, intent, pod, pod.image or image, name, access, restart_rules=restart_rules
-                ),
+                "spec": pull_secrets_of(pull_secrets)
+                | _pod_spec(recording, intent, pod, pod.image or image, name, access, restart_rules=restart_rules),
             },
         },
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -24,3 +25,9 @@ def mount(name: str, path: str, *, read_only: bool = False) -> dict[str, Any]:
     """A volume's place in a container."""
     mount: dict[str, Any] = {"name": name, "mountPath": path}
     return mount | {"readOnly": True} if read_only else mount
+
+
+def pull_secrets_of(names: Iterable[str]) -> dict[str, Any]:
+    """What a pod says of Secrets to pull its images with: nothing without any."""
+    secrets = [{"name": name} for name in names]
+    return {"imagePullSecrets": secrets} if secrets else {}

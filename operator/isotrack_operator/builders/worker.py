@@ -8,6 +8,7 @@ after some failures, after two hours. No call, no API server: their pods have th
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 from isotrack_api.credentials import CaCertificate, StorageCredentials
@@ -28,7 +29,7 @@ from .job import (
     spool_size,
     tolerations_of,
 )
-from .parts import escaped, mount, variable
+from .parts import escaped, mount, pull_secrets_of, variable
 from .storage_access import StorageAccess, access_by_secret, access_to
 
 STOP_REASON_VARIABLE = "ISOTRACK_STOP_REASON"
@@ -51,6 +52,7 @@ def build_finaliser(
     *,
     pod: RecorderPod,
     image: str,
+    pull_secrets: Sequence[str] = (),
     credentials: StorageCredentials,
     ca: CaCertificate | None = None,
 ) -> dict[str, Any]:
@@ -61,6 +63,7 @@ def build_finaliser(
         stop: Why the recording is over.
         pod: What the class says about pods.
         image: Used unless the class names one.
+        pull_secrets: Secrets in the Recording's namespace to pull it with.
         credentials: Who its pod is to the storage.
         ca: Whom it trusts there, where that is not a public authority.
     """
@@ -77,23 +80,31 @@ def build_finaliser(
             "labels": names.labels(recording),
             "ownerReferences": [names.owner(recording)],
         },
-        spec,
+        pull_secrets_of(pull_secrets) | spec,
     )
 
 
 def build_sweep(
-    destination: S3Destination, secret: str, *, namespace: str, image: str, watch_seconds: float
+    destination: S3Destination,
+    secret: str,
+    *,
+    namespace: str,
+    image: str,
+    pull_secrets: Sequence[str] = (),
+    watch_seconds: float,
 ) -> dict[str, Any]:
     """The Job that finishes abandoned recordings of one storage, in the operator's `namespace`, with its own `secret`.
 
     Args:
+        pull_secrets: Secrets in `namespace` to pull the image with.
         watch_seconds: For how long nobody may write to one before it is finished.
     """
     environment = {SWEEP_VARIABLE: escaped(destination.to_json()), SWEEP_WATCH_VARIABLE: f"{watch_seconds:g}"}
     labels = {"app.kubernetes.io/name": "isotrack-sweeper", names.MANAGED_BY: names.MANAGER}
+    spec = _pod_spec(names.SWEEPER, "sweep", environment, RecorderPod(), image, access_by_secret(secret))
     job = _job(
         {"name": sweep_name(destination, secret), "namespace": namespace, "labels": labels},
-        _pod_spec(names.SWEEPER, "sweep", environment, RecorderPod(), image, access_by_secret(secret)),
+        pull_secrets_of(pull_secrets) | spec,
     )
     job["spec"]["ttlSecondsAfterFinished"] = SWEEP_KEPT_SECONDS
     return job

@@ -30,6 +30,7 @@ ODD: Mapping[str, Any] = {
         "recorder": {"repository": "images.example.com:5000/team/recorder", "tag": "v9"},
     },
     "imagePullSecrets": [{"name": "pull"}],
+    "recorder": {"imagePullSecrets": [{"name": "recorder-pull"}, {"name": "mirror"}]},
     "crds": {"keep": False},
     "rbac": {"aggregate": False},
     "warnings": {"enabled": False},
@@ -188,6 +189,16 @@ def test_digest_decides_over_the_tag() -> None:
     assert variables["ISOTRACK_RECORDER_IMAGE"] == "images.example.com:5000/team/recorder:v9"
 
 
+def test_pull_secrets_of_recorders_reach_the_operator_as_it_reads_them() -> None:
+    """They are not those of the operator's own pod, which may come from elsewhere."""
+    from isotrack_operator.settings import load_settings
+
+    pod = of_kind("Deployment", ODD)[0]["spec"]["template"]["spec"]
+    told = {one["name"]: one.get("value", "isotrack-system") for one in pod["containers"][0]["env"]}
+    assert load_settings(told).recorder_pull_secrets == ("recorder-pull", "mirror")
+    assert pod["imagePullSecrets"] == [{"name": "pull"}]
+
+
 def test_operator_has_exactly_these_rights(golden: Golden) -> None:
     golden.check(
         "rights.yaml",
@@ -247,6 +258,8 @@ def test_warnings_refuse_nothing() -> None:
         ({"crds": {"enabled": "yes"}}, "/crds/enabled"),
         ({"fullnameOverride": "Isotrack"}, "/fullnameOverride"),
         ({"podAnnotations": {"a": 1}}, "/podAnnotations/a"),
+        ({"recorder": {"imagePullSecrets": [{"name": "A b"}]}}, "/recorder/imagePullSecrets/0/name"),
+        ({"recorder": {"imagePullSecrets": ["pull"]}}, "/recorder/imagePullSecrets/0"),
     ],
 )
 def test_values_that_mean_nothing_are_refused(values: dict[str, Any], said: str) -> None:

@@ -69,8 +69,17 @@ ODD_POD = RecorderPod.model_validate(
 )
 
 
-def a_built_job(pod: RecorderPod | None = None, credentials: StorageCredentials = CREDENTIALS) -> dict[str, object]:
-    return build_job(RECORDING, INTENT, pod=pod or RecorderPod(), image="isotrack-recorder:1", credentials=credentials)
+def a_built_job(
+    pod: RecorderPod | None = None, credentials: StorageCredentials = CREDENTIALS, pull_secrets: tuple[str, ...] = ()
+) -> dict[str, object]:
+    return build_job(
+        RECORDING,
+        INTENT,
+        pod=pod or RecorderPod(),
+        image="isotrack-recorder:1",
+        pull_secrets=pull_secrets,
+        credentials=credentials,
+    )
 
 
 @pytest.mark.parametrize(("desired", "paused"), [(None, False), ("Running", False), ("Paused", True)])
@@ -148,23 +157,38 @@ def test_job_of_a_class_without_keys(golden: Golden, name: str, credentials: Sto
 
 
 @pytest.mark.parametrize(
-    ("name", "pod", "credentials"),
+    ("name", "pod", "credentials", "pull_secrets"),
     [
-        ("finaliser.yaml", RecorderPod(), CREDENTIALS),
-        ("finaliser-odd.yaml", ODD_POD, CREDENTIALS),
-        ("finaliser-web-identity.yaml", RecorderPod(), ROLE),
+        ("finaliser.yaml", RecorderPod(), CREDENTIALS, ()),
+        ("finaliser-odd.yaml", ODD_POD, CREDENTIALS, ("pull", "pull-2")),
+        ("finaliser-web-identity.yaml", RecorderPod(), ROLE, ()),
     ],
 )
-def test_finaliser(golden: Golden, name: str, pod: RecorderPod, credentials: StorageCredentials) -> None:
+def test_finaliser(
+    golden: Golden, name: str, pod: RecorderPod, credentials: StorageCredentials, pull_secrets: tuple[str, ...]
+) -> None:
     built = build_finaliser(
-        RECORDING, INTENT, StopReason.REQUESTED, pod=pod, image="isotrack-recorder:1", credentials=credentials
+        RECORDING,
+        INTENT,
+        StopReason.REQUESTED,
+        pod=pod,
+        image="isotrack-recorder:1",
+        pull_secrets=pull_secrets,
+        credentials=credentials,
     )
     golden.check(name, built)
 
 
 def test_sweep(golden: Golden) -> None:
     destination = destination_of(CLASS.spec.storages[0])
-    built = build_sweep(destination, "sweeper", namespace="isotrack-system", image="recorder:1", watch_seconds=90.0)
+    built = build_sweep(
+        destination,
+        "sweeper",
+        namespace="isotrack-system",
+        image="recorder:1",
+        pull_secrets=["pull"],
+        watch_seconds=90.0,
+    )
     golden.check("sweep.yaml", built)
 
 
@@ -174,7 +198,16 @@ def test_check_of_a_storage(golden: Golden) -> None:
 
 def a_check(storage: str = "archive", bucket: str = "recordings", key: str = "sweeper", state: str = "s/1") -> Json:
     destination = destination_of(CLASS.spec.storages[0]).model_copy(update={"bucket": bucket})
-    return build_check(CLASS, storage, destination, key, state=state, namespace="isotrack-system", image="recorder:1")
+    return build_check(
+        CLASS,
+        storage,
+        destination,
+        key,
+        state=state,
+        namespace="isotrack-system",
+        image="recorder:1",
+        pull_secrets=["pull"],
+    )
 
 
 def test_a_check_is_named_for_what_it_tries() -> None:
@@ -202,7 +235,7 @@ def test_names_of_finalisers_and_their_pods_are_labels() -> None:
 
 
 def test_job_of_a_class_that_sets_everything(golden: Golden) -> None:
-    golden.check("job-odd.yaml", a_built_job(ODD_POD))
+    golden.check("job-odd.yaml", a_built_job(ODD_POD, pull_secrets=("pull", "pull-2")))
 
 
 @pytest.mark.parametrize(

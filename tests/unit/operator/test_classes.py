@@ -86,7 +86,12 @@ class Operated:
         )
         self.now = NOW
         self.store.put(RECORDING_CLASS, self.api.body)
-        settings_of_all = Settings(recorder_image="recorder:1", namespace=HOME, storage_check_seconds=check_seconds)
+        settings_of_all = Settings(
+            recorder_image="recorder:1",
+            recorder_pull_secrets=("pull",),
+            namespace=HOME,
+            storage_check_seconds=check_seconds,
+        )
 
         async def ask(access: Access, rooms: Sequence[str]) -> frozenset[str]:
             return frozenset()
@@ -176,6 +181,13 @@ def test_a_check_that_cannot_be_made_costs_the_class_nothing_else() -> None:
     assert conditions(found)["Ready"] == ("True", "Available")
     assert conditions(found)["StorageReady"][0] == "Unknown"
     assert operated.woken == [15.0]
+
+
+def test_a_check_is_pulled_with_the_secrets_of_the_settings() -> None:
+    operated = Operated(storage("archive", "sweeper"))
+    operated.turn()
+    [job] = operated.api.jobs.values()
+    assert job["spec"]["template"]["spec"]["imagePullSecrets"] == [{"name": "pull"}]
 
 
 def test_without_an_interval_nothing_is_tried() -> None:

@@ -65,6 +65,24 @@ def test_an_interval_of_storage_checks_that_is_none_is_refused(text: str) -> Non
         load_settings(environment | {"ISOTRACK_STORAGE_CHECK_SECONDS": text})
 
 
+@pytest.mark.parametrize(
+    ("text", "names"), [("", ()), ("pull", ("pull",)), (" one, two.example.com ,", ("one", "two.example.com"))]
+)
+def test_pull_secrets_are_names_between_commas(text: str, names: tuple[str, ...]) -> None:
+    environment = {"ISOTRACK_RECORDER_IMAGE": "env:1", "ISOTRACK_NAMESPACE": "env"}
+    assert load_settings(environment | {"ISOTRACK_RECORDER_PULL_SECRETS": text}).recorder_pull_secrets == names
+    overruled = environment | {"ISOTRACK_RECORDER_PULL_SECRETS": "other"}
+    assert load_settings(overruled, recorder_pull_secrets=text).recorder_pull_secrets == names
+
+
+@pytest.mark.parametrize("text", ["Pull", "a b", "-a", "a/b", "x" * 254, ",".join(f"s{n}" for n in range(17))])
+def test_a_pull_secret_that_no_pod_could_name_is_refused_at_the_start(text: str) -> None:
+    """Else no pod would be made for any Job, and each would have to be looked at."""
+    environment = {"ISOTRACK_RECORDER_IMAGE": "env:1", "ISOTRACK_NAMESPACE": "env"}
+    with pytest.raises(ConfigError, match="--recorder-pull-secrets and ISOTRACK_RECORDER_PULL_SECRETS are"):
+        load_settings(environment | {"ISOTRACK_RECORDER_PULL_SECRETS": text})
+
+
 @pytest.mark.parametrize(("text", "number"), [("35", 35), ("35+", 35), ("", 0), (None, 0), ("x1", 0)])
 def test_versions_of_kubernetes_may_carry_a_plus(text: object, number: int) -> None:
     assert version_number(text) == number

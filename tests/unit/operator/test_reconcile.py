@@ -64,6 +64,9 @@ class ApiServer:
     async def find(self, kind: Kind, namespace: str | None, name: str) -> Json | None:
         return self.objects.get((kind, name))
 
+    async def has_secret(self, namespace: str, name: str) -> bool:
+        return (SECRET, name) in self.objects
+
     async def get(self, kind: Kind, namespace: str | None, name: str) -> Json:
         found = self.objects.get((kind, name))
         if found is None:
@@ -122,7 +125,9 @@ class Operated:
         ):
             self.store.put(kind, self.api.keep(kind, body))
         cluster = cast("Cluster", self.api)
-        settings = Settings(recorder_image="recorder:1", namespace="isotrack-system", instance="me")
+        settings = Settings(
+            recorder_image="recorder:1", recorder_pull_secrets=("pull",), namespace="isotrack-system", instance="me"
+        )
         self._reconciler = Reconciler(
             cluster, self.store, Calls(lambda _: None), settings, lambda _, s: self.woken.append(s), now=lambda: NOW
         )
@@ -183,6 +188,19 @@ def test_pods_run_as_the_account_that_the_class_chose_or_one_of_our_own(chosen: 
     own = names.base_name(NAME, UID)
     assert pod["serviceAccountName"] == (chosen or own)
     assert [name for kind, name in operated.api.objects if kind is SERVICE_ACCOUNT] == ([] if chosen else [own])
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["attempt", "finaliser"])
+def test_pods_are_pulled_with_the_secrets_of_the_settings(stopped: bool) -> None:
+    operated = Operated(a_recording(desiredState="Stopped") if stopped else a_recording())
+    operated.api.objects[SECRET, "archive"] = {}
+    if not stopped:  # an evicted pod gets a successor
+        operated.store.put(JOB, operated.api.keep(JOB, a_job().body))
+        operated.store.put(POD, _labelled(a_pod().running().disrupted().body))
+    operated.api.objects[SECRET, "livekit"] = {"data": dict.fromkeys(("apiKey", "apiSecret"), WORD)}
+    operated.turn()
+    job = operated.api.objects[JOB, FINALISER if stopped else job_name(2)]
+    assert job["spec"]["template"]["spec"]["imagePullSecrets"] == [{"name": "pull"}]
 
 
 def test_tracks_that_cannot_be_recorded_are_announced_once_for_each_cause() -> None:

@@ -70,7 +70,12 @@ def a_sweeper() -> tuple[Sweeper, Jobs, Health]:
     store, jobs, health = Store(), Jobs(), Health(lambda: 0.0)
     body = a_class(storages=STORAGES).model_dump(mode="json", by_alias=True, exclude_none=True)
     store.put(RECORDING_CLASS, body)
-    settings = Settings(recorder_image="recorder:1", namespace="isotrack-system", sweep_watch_seconds=30)
+    settings = Settings(
+        recorder_image="recorder:1",
+        recorder_pull_secrets=("pull",),
+        namespace="isotrack-system",
+        sweep_watch_seconds=30,
+    )
     return Sweeper(cast("Cluster", jobs), store, settings, health), jobs, health
 
 
@@ -118,6 +123,14 @@ async def test_a_sweep_watches_for_as_long_as_the_settings_say() -> None:
     wanted = {"name": "ISOTRACK_SWEEP_WATCH_SECONDS", "value": "30"}
     assert wanted in first
     assert wanted in second
+
+
+async def test_a_sweep_is_pulled_with_the_secrets_of_the_settings() -> None:
+    sweeper, jobs, _ = a_sweeper()
+    await sweeper.sweep()
+    assert [job["spec"]["template"]["spec"]["imagePullSecrets"] for job in jobs.jobs.values()] == [
+        [{"name": "pull"}]
+    ] * 2
 
 
 async def test_an_interval_of_zero_sweeps_nothing() -> None:
