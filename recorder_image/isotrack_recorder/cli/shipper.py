@@ -61,7 +61,7 @@ async def ship(workspace: Workspace) -> None:
     Raises:
         IsotrackError: the storage does not take us.
     """
-    over = asyncio.ensure_future(asyncio.to_thread(sys.stdin.buffer.readline))
+    over = asyncio.create_task(last_word(), name="stdin")
     intent = workspace.read_intent()
     assert intent.storage is not None
     patience = Patience(refused_pause_seconds=REFUSED_PAUSE_SECONDS)
@@ -82,7 +82,18 @@ async def ship(workspace: Workspace) -> None:
         finally:
             patience.end_within(0)
             working.cancel()
-            await asyncio.gather(working, return_exceptions=True)
+            over.cancel()
+            await asyncio.gather(working, over, return_exceptions=True)
+
+
+async def last_word() -> bytes:
+    """What stdin says; nothing when it closes without a word."""
+    # NB: no thread. One that waits in a read cannot be ended, and the process would wait for it.
+    reader = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin.buffer)
+    with closing(transport):
+        return await reader.readline()
 
 
 async def _work(

@@ -9,6 +9,8 @@ import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from typing import Final
 
+from isotrack_recorder.ship.retry import REFUSED_PAUSE_SECONDS
+
 from .workspace import Workspace
 
 BEGIN_AGAIN_SECONDS: Final = 5.0
@@ -33,8 +35,7 @@ class Shipping:
         while True:
             await self._begin()
             assert self._process is not None
-            await self._process.wait()
-            await asyncio.sleep(BEGIN_AGAIN_SECONDS)
+            await asyncio.sleep(pause_after(await self._process.wait()))
 
     async def end(self) -> None:
         """Return when it is gone."""
@@ -64,3 +65,11 @@ class Shipping:
         self._process = await asyncio.create_subprocess_exec(
             *command, stdin=PIPE, stdout=DEVNULL, env=environment, pass_fds=self._workspace.held
         )
+
+
+def pause_after(code: int) -> float:
+    """Seconds until one that ended with this code, or by a signal (below 0), is followed by the next.
+
+    What waiting does not help against ends it by itself: somebody has to mend that first, and each begin costs half a second of CPU.
+    """
+    return BEGIN_AGAIN_SECONDS if code < 0 else REFUSED_PAUSE_SECONDS

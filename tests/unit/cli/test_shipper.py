@@ -1,0 +1,55 @@
+"""The process that ships beside `isotrack record`: how it ends, and when it is begun again."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from isotrack_recorder.cli.shipper import last_word
+from isotrack_recorder.cli.shipping import OVER, pause_after
+from isotrack_recorder.cli.workspace import Workspace
+from isotrack_recorder.errors import ConfigError
+from support.shipping import a_shipping_intent
+
+HANGS_SECONDS = 20
+
+
+def test_a_storage_that_cannot_be_used_ends_it_while_the_recorder_goes_on(tmp_path: Path) -> None:
+    """While it hung there, waiting for the recorder's word, nobody began it again: nothing was shipped for the rest of the call."""
+    workspace = Workspace.create(tmp_path, a_shipping_intent())
+    command = [sys.executable, "-m", "isotrack_recorder.cli.shipper", str(workspace.folder)]
+    environment = os.environ | {"AWS_PROFILE": "nobody", "AWS_CONFIG_FILE": str(tmp_path / "none")}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, env=environment) as process:
+        try:
+            assert process.wait(HANGS_SECONDS) == ConfigError.exit_code
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("word", [OVER, b"", OVER[:2]], ids=["over", "died", "died-in-the-midst"])
+async def test_it_hears_the_word_of_the_recorder_or_that_it_died_without_one(
+    word: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = os.pipe()
+    with os.fdopen(ours, "rb") as stdin:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(stdin))
+        hearing = asyncio.create_task(last_word())
+        os.write(theirs, word)
+        if word == OVER:  # the pipe stays open until the files are made
+            assert await hearing == OVER
+            os.close(theirs)
+        else:
+            os.close(theirs)
+            assert await hearing != OVER
+
+
+@pytest.mark.parametrize(("code", "seconds"), [(-9, 5), (0, 30), (1, 30), (64, 30), (73, 30)])
+def test_one_that_was_killed_is_begun_again_sooner_than_one_that_could_not_go_on(code: int, seconds: float) -> None:
+    """Each begin costs as much as seconds of capturing, and what made it end by itself is there again."""
+    assert pause_after(code) == seconds
