@@ -25,16 +25,18 @@ _PATH = f"/apis/isotrack.dev/v1alpha1/namespaces/{NAMESPACE}"
 class ApiServer:
     """Serves get, watch and apply of two objects on loopback."""
 
-    def __init__(self, folder: Path, *, tls: bool = False) -> None:
+    def __init__(self, folder: Path, *, tls: bool = False, port: int = 0) -> None:
         """Tokens and, under TLS, the authority's certificate lie in `folder` as in a pod's service account."""
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         (folder / "token").write_text("token-1")
+        self._port = port
         self._tls = _server_context(folder) if tls else None
         self._version = 1
         self._changed = asyncio.Condition()
         self._runner: web.AppRunner | None = None
         self._events: list[tuple[int, dict[str, Any]]] = []
+        self._watching: list[web.Request] = []
         self.recording: dict[str, Any] = {
             "metadata": {"name": NAME, "uid": UID, "resourceVersion": "1"},
             "spec": {"className": "default", "call": {"id": "team-a-standup"}},
@@ -61,7 +63,7 @@ class ApiServer:
         app.router.add_patch(f"{_PATH}/recordingreports/{REPORT}/status", self._apply)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=self._tls).start()
+        await web.TCPSite(self._runner, "127.0.0.1", self._port, ssl_context=self._tls).start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -109,6 +111,13 @@ class ApiServer:
         async with asyncio.timeout(seconds), self._changed:
             await self._changed.wait_for(lambda: self.watches >= count)
 
+    def break_watches(self) -> None:
+        """Hang up on all watches that have begun so far, in mid-sentence."""
+        for request in self._watching:
+            if request.transport is not None:
+                request.transport.abort()
+        self._watching.clear()
+
     async def read(self, count: int, *, seconds: float = 60) -> None:
         """Return once the Recording has been read `count` times."""
         async with asyncio.timeout(seconds), self._changed:
@@ -135,6 +144,7 @@ class ApiServer:
         assert request.query["fieldSelector"] == f"metadata.name={NAME}"
         answer = web.StreamResponse()
         await answer.prepare(request)
+        self._watching.append(request)
         async with self._changed:
             self.watches += 1
             self._changed.notify_all()

@@ -7,16 +7,18 @@ goes on to hold. A library would cost more memory than the agent has (tens of me
      ▲                                                        │ 410 Gone, or an error
      └──────────────── pause, full jitter ────────────────────┘
 
-The projected token is read for every request (the kubelet renews it), the authority with every new session.
+The projected token is read for every request (the kubelet renews it), the authority with every new session. A watch that breaks
+makes the next request begin one; what is on its way over the old one comes to its end there.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -93,12 +95,20 @@ def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
+@dataclass(slots=True)
+class _Line:
+    """A session with the API server, and how many requests are on their way over it."""
+
+    session: aiohttp.ClientSession
+    users: int = 0
+
+
 class KubeClient:
-    """One session with the API server. Close it, or use it as an async context manager."""
+    """The agent's way to the API server. Close it when no request is on its way, or use it as an async context manager."""
 
     def __init__(self, settings: KubeSettings) -> None:
         self._settings = settings
-        self._session: aiohttp.ClientSession | None = None
+        self._line: _Line | None = None
         self._was_let_in = False
         group = f"{settings.server.rstrip('/')}/apis/{API_VERSION}/namespaces/{settings.namespace}"
         self._namespace = f"{settings.server.rstrip('/')}/api/v1/namespaces/{settings.namespace}"
@@ -113,7 +123,7 @@ class KubeClient:
 
     async def close(self) -> None:
         """Hang up."""
-        await self._drop_session()
+        await self._give_up_line()
 
     async def recording(self) -> RecordingView:
         """Read our Recording once; a Recording that does not exist any more counts as deleted.
@@ -151,7 +161,7 @@ class KubeClient:
                 if failures == 0:
                     log.warning("API server does not answer", extra={"fields": {"detail": str(error)}})
                 failures += 1
-                await self._drop_session()
+                await self._give_up_line()
                 await asyncio.sleep(0.2 + full_jitter(failures))
 
     async def apply_report(self, status: ReportStatus) -> None:
@@ -191,19 +201,20 @@ class KubeClient:
     async def _watch_from(self, version: str, changed: Callable[[RecordingView], None]) -> None:
         """Follow the Recording; returns when it must be read afresh."""
         while True:
-            async for event in self._events(version):
-                value = _mapping(event.get("object"))
-                kind = event.get("type")
-                if kind == "ERROR":  # mostly 410: our version is too old
-                    return
-                version = str(_mapping(value.get("metadata")).get("resourceVersion", version))
-                if kind == "DELETED":
-                    changed(RecordingView(DesiredState.STOPPED, deleted=True))
-                elif kind in ("ADDED", "MODIFIED"):
-                    changed(view_of(value, self._settings.uid))
+            async with contextlib.aclosing(self._events(version)) as events:
+                async for event in events:
+                    value = _mapping(event.get("object"))
+                    kind = event.get("type")
+                    if kind == "ERROR":  # mostly 410: our version is too old
+                        return
+                    version = str(_mapping(value.get("metadata")).get("resourceVersion", version))
+                    if kind == "DELETED":
+                        changed(RecordingView(DesiredState.STOPPED, deleted=True))
+                    elif kind in ("ADDED", "MODIFIED"):
+                        changed(view_of(value, self._settings.uid))
             await asyncio.sleep(full_jitter(1))  # NB: a broken proxy may end each watch at once; do not spin on it
 
-    async def _events(self, version: str) -> AsyncIterator[Mapping[str, Any]]:
+    async def _events(self, version: str) -> AsyncGenerator[Mapping[str, Any], None]:
         import aiohttp
 
         params = {
@@ -215,10 +226,10 @@ class KubeClient:
         }
         timeout = aiohttp.ClientTimeout(total=WATCH_SECONDS + 30, connect=REQUEST_SECONDS, sock_read=SILENCE_SECONDS)
         try:
-            session = self._ensure_session()
-            async with session.get(
-                self._recordings, params=params, headers=self._authorization(), timeout=timeout
-            ) as answer:
+            async with (
+                self._session() as session,
+                session.get(self._recordings, params=params, headers=self._authorization(), timeout=timeout) as answer,
+            ):
                 if answer.status != 200:
                     raise KubeError(f"watch answered {answer.status}", answer.status)
                 pending = b""
@@ -245,10 +256,10 @@ class KubeClient:
         timeout = aiohttp.ClientTimeout(total=REQUEST_SECONDS)
         all_headers = {**self._authorization(), **(headers or {})}
         try:
-            session = self._ensure_session()
-            async with session.request(
-                method, url, params=params, headers=all_headers, data=data, timeout=timeout
-            ) as answer:
+            async with (
+                self._session() as session,
+                session.request(method, url, params=params, headers=all_headers, data=data, timeout=timeout) as answer,
+            ):
                 body = b""
                 async for chunk in answer.content.iter_any():
                     body += chunk
@@ -261,20 +272,31 @@ class KubeClient:
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise KubeError(f"{method} failed: {type(error).__name__}") from None
 
-    def _ensure_session(self) -> aiohttp.ClientSession:
+    @contextlib.asynccontextmanager
+    async def _session(self) -> AsyncIterator[aiohttp.ClientSession]:
+        """The session for one request, open until that is over."""
+        line = self._line = self._line or self._new_line()
+        line.users += 1
+        try:
+            yield line.session
+        finally:
+            line.users -= 1
+            if line is not self._line:
+                await _close_unless_used(line)
+
+    def _new_line(self) -> _Line:
         import aiohttp
 
-        if self._session is None:
-            secure = self._settings.server.startswith("https://")
-            context = ssl.create_default_context(cafile=str(self._settings.ca_file)) if secure else None
-            connector = aiohttp.TCPConnector(ssl=context if context is not None else True, limit=4)
-            self._session = aiohttp.ClientSession(connector=connector, headers={"Accept": "application/json"})
-        return self._session
+        secure = self._settings.server.startswith("https://")
+        context = ssl.create_default_context(cafile=str(self._settings.ca_file)) if secure else None
+        connector = aiohttp.TCPConnector(ssl=context if context is not None else True, limit=4)
+        return _Line(aiohttp.ClientSession(connector=connector, headers={"Accept": "application/json"}))
 
-    async def _drop_session(self) -> None:
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+    async def _give_up_line(self) -> None:
+        """Have the next request begin a session of its own."""
+        line, self._line = self._line, None
+        if line is not None:
+            await _close_unless_used(line)
 
     def _authorization(self) -> dict[str, str]:
         try:
@@ -282,6 +304,11 @@ class KubeClient:
         except OSError as error:
             raise KubeError(f"the service account's token cannot be read: {type(error).__name__}") from None
         return {"Authorization": f"Bearer {token}"}
+
+
+async def _close_unless_used(line: _Line) -> None:
+    if line.users == 0:
+        await line.session.close()
 
 
 def _parse(data: bytes, *, strict: bool = True) -> object:

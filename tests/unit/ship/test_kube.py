@@ -135,6 +135,41 @@ async def test_a_report_is_applied(server: ApiServer) -> None:
     assert server.reports[-1]["phase"] == "Armed"
 
 
+async def test_a_watch_that_breaks_costs_no_report_that_is_on_its_way(server: ApiServer) -> None:
+    """The last one of an attempt is sent once."""
+    server.slow = "Finished"
+    async with KubeClient(server.settings) as client:
+        follower = Follower(client)
+        await server.watched(1)
+        report = asyncio.create_task(client.apply_report(ReportStatus(phase=ReportPhase.FINISHED)))
+        await server.held.wait()
+        server.break_watches()
+        await server.watched(2)
+        assert not report.done()
+        server.release.set()
+        await report
+        follower.task.cancel()
+        await asyncio.gather(follower.task, return_exceptions=True)
+    assert server.reports[-1]["phase"] == "Finished"
+
+
+async def test_an_authority_that_was_renewed_is_trusted_by_reports_once_the_watch_broke(tmp_path: Path) -> None:
+    """The file changes in mid-call; it is read with each session."""
+    folder = tmp_path / "account"
+    async with ApiServer(folder, tls=True) as old:
+        port = int(old.settings.server.rpartition(":")[2])
+        client = KubeClient(old.settings)
+        follower = Follower(client)
+        await old.watched(1)
+        await client.apply_report(ReportStatus(phase=ReportPhase.ARMED))
+    async with ApiServer(folder, tls=True, port=port) as renewed, client:
+        await renewed.watched(1)
+        await client.apply_report(ReportStatus(phase=ReportPhase.FINISHED))
+        follower.task.cancel()
+        await asyncio.gather(follower.task, return_exceptions=True)
+    assert renewed.reports[-1]["phase"] == "Finished"
+
+
 async def test_no_answer_is_a_kube_error(server: ApiServer) -> None:
     settings = server.settings
     await server.__aexit__()
