@@ -18,8 +18,8 @@ from pathlib import Path
 
 from isotrack_dev.servers import s3_server
 from isotrack_recorder.ship.credentials import FileCredentials
-from isotrack_recorder.ship.deliver import deliver
-from isotrack_recorder.ship.retry import Patience
+from isotrack_recorder.ship.deliver import NOBODY
+from isotrack_recorder.ship.standalone import finish_recording
 from support.media import opus_packets
 from support.shipping import a_shipping_intent
 from support.spools import Call, Sender, steady, tone
@@ -65,7 +65,7 @@ async def drain(folder: Path, participants: int, minutes: float) -> dict[str, fl
         secret = write_secret(folder / "secret", server.access_key, server.secret_key)
         intent = a_shipping_intent(storage=destination(server))
         began, busy = time.monotonic(), _cpu_seconds()
-        delivered = await deliver(folder / "spool", intent, FileCredentials(secret), patience=Patience(600))
+        delivered = await finish_recording(folder / "spool", intent, FileCredentials(secret), NOBODY)
         took, busy = time.monotonic() - began, _cpu_seconds() - busy
     assert delivered.recording is not None
     assert delivered.recording.manifest.complete

@@ -5,6 +5,7 @@ What differs between them is a capability that the probe finds; everything else 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -24,12 +25,12 @@ from isotrack_recorder.errors import StorageRefusedError
 from isotrack_recorder.ship import s3 as s3_module
 from isotrack_recorder.ship.checkpoint import Slice
 from isotrack_recorder.ship.credentials import FileCredentials
-from isotrack_recorder.ship.deliver import deliver
+from isotrack_recorder.ship.deliver import NOBODY
 from isotrack_recorder.ship.layout import layout_of
 from isotrack_recorder.ship.preflight import check_storage
-from isotrack_recorder.ship.retry import Patience
 from isotrack_recorder.ship.s3 import S3Store
 from isotrack_recorder.ship.slices import streamed
+from isotrack_recorder.ship.standalone import finish_recording
 from isotrack_recorder.ship.store import PART_BYTES, Capabilities, Streamed, UploadLostError, clear_abandoned
 from isotrack_recorder.ship.upload import Uploaded, verify
 from support.shipping import ROOT, a_shipping_intent, two_people
@@ -192,9 +193,11 @@ async def test_a_recording_is_delivered_and_a_repetition_changes_nothing(
     two_people(tmp_path / "spool", padding=200_000).write(stop=5)
     store = a_store(server, secret)
     check_storage(store, layout_of(intent), intent)
-    first = await deliver(tmp_path / "spool", intent, FileCredentials(secret), patience=Patience(120))
+    async with asyncio.timeout(120):
+        first = await finish_recording(tmp_path / "spool", intent, FileCredentials(secret), NOBODY)
     etags = {key: store.head(key) for key in store.list(f"{ROOT}/")}
-    again = await deliver(tmp_path / "spool", intent, FileCredentials(secret), patience=Patience(120))
+    async with asyncio.timeout(120):
+        again = await finish_recording(tmp_path / "spool", intent, FileCredentials(secret), NOBODY)
     assert first.recording is not None
     assert again.recording == first.recording
     assert {key: store.head(key) for key in store.list(f"{ROOT}/")} == etags

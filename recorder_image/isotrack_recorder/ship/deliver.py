@@ -3,9 +3,9 @@
     round()   every session forward:  mux what is due → save its state → send whole parts → finish files that are over
     finish()  capture is over: round over all of it → attempts/<n>/manifest.json → (recording over?) recording.json
 
-The agent calls `round` while the call runs and `finish` at its end; the command line calls `deliver`, which is `finish` with
-everything around it. All of it may be repeated at any time, by another process too: what the ledger holds is left alone, and each
-session goes on from its saved state.
+The agent, or the command line's shipper, calls `round` while the call runs; the agent, or `standalone`, calls `finish` at its end.
+All of it may be repeated at any time, by another process too: what the ledger holds is left alone, and each session goes on from its
+saved state.
 
 One Delivery owns its view of the spool. Reading and muxing run in the file lane, one after the other; parts are sent by the request
 lane meanwhile nothing is muxed. A storage that is slow therefore makes the spool grow, which holds each frame once, and not what is
@@ -394,37 +394,11 @@ async def probe(intent: Intent, credentials: CredentialSource, seconds: float = 
     """Find out whether the storage of `intent` will take files; writes `intent.json`.
 
     Raises:
+        ConfigError: the intent names none.
         StorageRefusedError, StorageError: it does not (within `seconds`). The text says what to do.
     """
     with closing(Lanes()) as lanes:
-        store = _store(intent, credentials, Patience(seconds))
-        return await lanes.request(check_storage, store, layout_of(intent), intent)
-
-
-async def deliver(
-    spool: Path,
-    intent: Intent,
-    credentials: CredentialSource,
-    *,
-    end: End = OVER,
-    watchers: Watchers = NOBODY,
-    patience: Patience | None = None,
-) -> Delivered:
-    """Ship a spool whose capture is over. May be repeated: what is in the bucket already stays as it is.
-
-    Raises:
-        StorageRefusedError, StorageError: not everything could be shipped; the spool still holds it.
-    """
-    patience = patience or Patience(AFTER_STOP_SECONDS)
-    with closing(Lanes()) as lanes:
-        try:
-            store = _store(intent, credentials, patience)
-            return await Delivery(spool, intent, store, lanes, watchers).finish(end)
-        finally:
-            patience.end_within(0)  # NB: when we are cancelled, threads go on until they ask whether there is time left
-
-
-def _store(intent: Intent, credentials: CredentialSource, patience: Patience) -> S3Store:
-    layout_of(intent)  # raises ConfigError without a storage
-    assert intent.storage is not None
-    return S3Store(intent.storage, credentials, patience)
+        layout = layout_of(intent)  # raises ConfigError without a storage
+        assert intent.storage is not None
+        store = S3Store(intent.storage, credentials, Patience(seconds))
+        return await lanes.request(check_storage, store, layout, intent)
