@@ -23,7 +23,8 @@ from isotrack_recorder.spool.reader import Spool
 
 from .manifest import build_manifest, manifest_file
 from .model import Progress
-from .session import SessionState, SessionStream
+from .saved import SessionState
+from .session import SessionStream
 
 log = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
-"""What a saved state of a session may say (pure).
+"""The state of a session, and what a saved one may say (pure).
 
-A state lies on a volume that is shared with the container that parses hostile bytes. So what is read is held against the spool:
+A saved state lies on a volume that is shared with the container that parses hostile bytes. So what is read is held against the spool:
 names are names of files of this session, times lie within its call, lengths within a file. A state that holds anything else is
 none. What this leaves open (references between its parts) can make going on fail, never write elsewhere or without end.
 """
@@ -8,8 +8,12 @@ none. What this leaves open (references between its parts) can make going on fai
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, field
+from typing import Final
 
+from pydantic import TypeAdapter, ValidationError
+
+from isotrack_api.base import StreamKind
 from isotrack_recorder.errors import ParseError
 from isotrack_recorder.matroska.muxer import HEAD_BYTES
 from isotrack_recorder.spool.facts import SpoolFacts
@@ -19,11 +23,10 @@ from isotrack_recorder.timeline.session import group_of
 from .lanes import LaneState
 from .logs import EARLY_NS, LogState
 from .names import MAX_NAME_BYTES
+from .outputs import Stage
 from .parts import PartState
 
-if TYPE_CHECKING:
-    from .session import SessionState
-
+VERSION: Final = 1
 MAX_OFFSET: Final = 10_000 * 8 * 1024 * 1024
 """A multipart upload takes so much."""
 MAX_WINDOW: Final = 20_000
@@ -33,14 +36,49 @@ _HIGHEST_RATE: Final = 48_000
 _COUNTS: Final = range(1 << 62)
 
 
-def check_state(state: SessionState, facts: SpoolFacts) -> None:
-    """Hold a state against its spool.
+@dataclass(slots=True)
+class SessionState:
+    """All that a session needs to go on."""
+
+    peer_id: str
+    version: int = VERSION
+    spell: int = 0
+    """How often it came back."""
+    group: int | None = None
+    """The next one; None before the first."""
+    over: bool = False
+    """This spell is over and all its files are finished."""
+    logs: dict[str, LogState] = field(default_factory=dict)
+    stages: dict[StreamKind, Stage] = field(default_factory=dict)
+    parts: list[PartState] = field(default_factory=list)
+    """Open, or finished and not yet forgotten."""
+    names: list[str] = field(default_factory=list)
+    """Of all files so far."""
+
+
+_STATE: Final = TypeAdapter(SessionState)
+
+
+def state_bytes(state: SessionState) -> bytes:
+    """A state as JSON."""
+    return _STATE.dump_json(state)
+
+
+def read_state(saved: bytes, facts: SpoolFacts) -> SessionState:
+    """Read a state and hold it against its spool.
 
     Raises:
-        ParseError: It cannot have come of it.
+        ParseError: It is none, of another version, or cannot have come of this spool.
     """
+    try:
+        state = _STATE.validate_json(saved)
+    except ValidationError as error:
+        raise ParseError(f"not the state of a session: {error.error_count()} errors") from error
+    if state.version != VERSION:
+        raise ParseError(f"the state of a session has version {state.version}, not {VERSION}")
     for problem in _problems(state, facts):
         raise ParseError(f"the state of a session contradicts its spool: {problem}")
+    return state
 
 
 def _problems(state: SessionState, facts: SpoolFacts) -> Iterator[str]:

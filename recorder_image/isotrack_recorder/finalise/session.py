@@ -3,75 +3,40 @@
     arrivals until the horizon ─▶ timeline: places of five more seconds ─▶ frames before the limit, in the order of their places
                                   ─▶ outputs: which parts ─▶ lanes, muxers ─▶ sink
 
-A SessionStream advances group by group (`timeline.session.GROUP_SECONDS`). A group is due when the spool is known to be complete
-up to its horizon, or when the session is over. Frames are taken HOLD_NS behind the decided seconds, for a frame may be placed
-earlier than it arrived. Everything that decides is a function of the spool and of the group: the same spool gives the same
-bytes in one go, second by second, or continued by another process.
+A SessionStream advances group by group: `groups` says which is due, and what of the frames may be taken then. Everything that decides
+is a function of the spool and of the group: the same spool gives the same bytes in one go, second by second, or continued by
+another process.
 
-All state is a SessionState, plain data; `save` and `restore` carry it over to another process. Frames before its positions are
-needed by nobody any more, provided that what was written lasts. A session that comes back after its end (`PeerFacts.ends`) begins
+All state is a SessionState, plain data (`saved`); `save` and `restore` carry it over to another process. Frames before its positions
+are needed by nobody any more, provided that what was written lasts. A session that comes back after its end (`PeerFacts.ends`) begins
 further parts: its files were complete, and stay as they are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Final
-
-from pydantic import TypeAdapter, ValidationError
 
 from isotrack_api.base import MediaKind, StreamKind
 from isotrack_api.intent import Intent
 from isotrack_recorder.errors import IsotrackError, ParseError
-from isotrack_recorder.spool.facts import REJOIN_NS
 from isotrack_recorder.spool.reader import Position, Spool
 from isotrack_recorder.timeline.placement import SECOND
-from isotrack_recorder.timeline.session import GROUP_SECONDS, LogTimeline, advance, group_of, horizon_of
+from isotrack_recorder.timeline.session import LogTimeline
 
 from .codecs import is_usable, usable
+from .groups import Groups
 from .lanes import Placed
-from .logs import LogState, LogWalk, log_state
+from .logs import LogWalk
 from .model import FileSink
-from .outputs import FULL, NOWHERE, REPUBLISH_OVERLAP_NS, Lane, Output, PartDraft, Router, Stage, ready
-from .parts import Part, PartState, begin_part
-from .saved import check_state
+from .outputs import NOWHERE, REPUBLISH_OVERLAP_NS, Lane, Output, PartDraft, Router, Stage, ready
+from .parts import Part, begin_part
+from .saved import SessionState, read_state, state_bytes
 
-__all__ = ["FULL", "SessionState", "SessionStream"]
-
-SPOOL_LAG_NS: Final = 3 * SECOND
-"""What arrived reaches the spool that much later than the journal's newest line at most: repair, reordering, flush."""
-HOLD_NS: Final = 10 * SECOND
-"""How much later than its place a frame may arrive and still be written in order: after a blackout LiveKit sends again what it kept
-for some ten seconds."""
 MAX_FILE_BYTES: Final = 9_900 * 8 * 1024 * 1024
 """A multipart upload takes 10 000 parts."""
 _SLICE_NS: Final = SECOND
 """Frames are held in memory for so long: of a group, or of what a file that opened late catches up with."""
-VERSION: Final = 1
-
-
-@dataclass(slots=True)
-class SessionState:
-    """All that a session needs to go on."""
-
-    peer_id: str
-    version: int = VERSION
-    spell: int = 0
-    """How often it came back."""
-    group: int | None = None
-    """The next one; None before the first."""
-    over: bool = False
-    """This spell is over and all its files are finished."""
-    logs: dict[str, LogState] = field(default_factory=dict)
-    stages: dict[StreamKind, Stage] = field(default_factory=dict)
-    parts: list[PartState] = field(default_factory=list)
-    """Open, or finished and not yet forgotten."""
-    names: list[str] = field(default_factory=list)
-    """Of all files so far."""
-
-
-_STATE: Final = TypeAdapter(SessionState)
 
 
 class SessionStream:
@@ -91,9 +56,8 @@ class SessionStream:
         self._intent = intent
         self._sink = sink
         self._max_file_bytes = max_file_bytes
-        self._walks: dict[str, LogWalk] = {}
-        self._active: list[LogWalk] = []
-        """Without those that ended long ago."""
+        self._groups = Groups(spool, state)
+        self._walks = self._groups.walks
         self._lanes: dict[str, Lane] = {}
         self._parts: dict[str, Part] = {}
         self._routers: dict[StreamKind, Router] = {}
@@ -112,13 +76,7 @@ class SessionStream:
         Raises:
             ParseError: It is none, of another version, or none of this spool.
         """
-        try:
-            state = _STATE.validate_json(saved)
-        except ValidationError as error:
-            raise ParseError(f"not the state of a session: {error.error_count()} errors") from error
-        if state.version != VERSION:
-            raise ParseError(f"the state of a session has version {state.version}, not {VERSION}")
-        check_state(state, spool.facts)
+        state = read_state(saved, spool.facts)
         try:
             stream = cls(spool, intent, state, sink)
         except Exception as error:
@@ -128,7 +86,7 @@ class SessionStream:
 
     def save(self) -> bytes:
         """The state as JSON; the sink holds all bytes that belong to it."""
-        return _STATE.dump_json(self.state)
+        return state_bytes(self.state)
 
     def positions(self) -> Mapping[str, Position]:
         """By log: frames before this position are not needed any more. A log that is not named is needed whole."""
@@ -178,14 +136,24 @@ class SessionStream:
                 done += 1
             return False
         finally:
-            for walk in self._walks.values():
-                walk.rest()
+            self._groups.rest()
+
+    def _next_group(self, *, whole: bool) -> bool:
+        """One group, or with nothing left the end. False: it is not due."""
+        if not self._groups.find_logs() and self.state.group is None:
+            return self._end() if whole else False
+        group = self._groups.decide_next(whole=whole, known_ns=self.known_ns)
+        if group is None:
+            return False
+        self._take(group.limit_ns)
+        self.state.group = self._groups.following(group)
+        return self._end() if group.limit_ns is None else True
 
     def goes_on(self) -> bool:
         """Whether something came after the end of a spell that is over."""
         if not self.state.over:
             return False
-        self._find_logs()
+        self._groups.find_logs()
         return any(next(self._spool.frames(key, walk.state.ahead), None) for key, walk in self._walks.items())
 
     def come_back(self) -> None:
@@ -200,77 +168,6 @@ class SessionStream:
         self._lanes.clear()
         self._begin_stages()
 
-    # ── groups of seconds ────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _next_group(self, *, whole: bool) -> bool:
-        """One group, or with nothing left the end. False: it is not due."""
-        facts, state = self._spool.facts, self.state
-        self._find_logs()
-        last_second = self._last_second()
-        if state.group is None:
-            tracks = [self._spool.facts.tracks[key] for key in state.logs]
-            if not tracks:
-                return self._end() if whole else False
-            state.group = group_of(min(track.opened_ns for track in tracks) // SECOND)
-        horizon = min(horizon_of(state.group), last_second)
-        known_ns = (facts.last_ns if self.known_ns is None else self.known_ns) - SPOOL_LAG_NS
-        if self.known_ns is not None and (last_second + 1) * SECOND > known_ns:
-            whole = False  # the journals tell of its end, but its frames are not all there
-        if not whole and (horizon_of(state.group) + 1) * SECOND > known_ns:
-            return False
-        if not whole and state.group > group_of(last_second):
-            return False  # nothing is left but the end
-        self._active = [walk for walk in self._walks.values() if not walk.is_past(horizon)]
-        for walk in self._active:
-            walk.look_ahead(horizon)
-        self._decide(state.group)
-        limit = (state.group + 1) * GROUP_SECONDS * SECOND - HOLD_NS
-        if whole and self._is_last(state.group, last_second):
-            self._take(None)
-            state.group += 1
-            return self._end()
-        self._take(limit)
-        state.group = self._group_after(state.group, last_second, whole=whole)
-        return True
-
-    def _decide(self, group: int) -> None:
-        last = (group + 1) * GROUP_SECONDS - 1
-        advance([walk.state.timeline for walk in self._active], group)
-        for walk in self._active:
-            walk.decide(last)
-
-    def _last_second(self) -> int:
-        """Frames that arrived later are not of this spell."""
-        peer = self._spool.facts.peers.get(self.state.peer_id)
-        end = peer.end_of(self.state.spell) if peer is not None else None
-        # Groups are never divided between spells.
-        return 1 << 62 if end is None else (group_of((end + REJOIN_NS) // SECOND) + 1) * GROUP_SECONDS - 1
-
-    def _is_last(self, group: int, last_second: int) -> bool:
-        end = (group + 1) * GROUP_SECONDS
-        indexers = [walk.state.timeline.indexer for walk in self._walks.values()]
-        seconds = [walk.next_second for walk in self._walks.values() if walk.next_second is not None]
-        return all(indexer.second < end for indexer in indexers) and all(second > last_second for second in seconds)
-
-    def _group_after(self, group: int, last_second: int, *, whole: bool) -> int:
-        """The next group that has something to decide. Skipping others changes nothing: time passes all the same."""
-        seconds = [walk.next_second for walk in self._walks.values() if walk.next_second is not None]
-        newest = max((walk.state.timeline.indexer.second for walk in self._walks.values()), default=0)
-        if not seconds or newest >= (group + 1) * GROUP_SECONDS or not whole:
-            return group + 1
-        following = min(*seconds, last_second)  # its horizon must reach there
-        return max(group + 1, -((horizon_of(0) - following) // GROUP_SECONDS))
-
-    def _find_logs(self) -> None:
-        """Take in logs that began."""
-        facts = self._spool.facts
-        for track in facts.tracks_of(self.state.peer_id):
-            if track.key not in self._walks and track.codecs:
-                state = self.state.logs.get(track.key)
-                if state is None:
-                    state = self.state.logs[track.key] = log_state(track)
-                self._walks[track.key] = LogWalk(state, self._spool, track)
-
     # ── frames ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _take(self, limit_ns: int | None) -> None:
@@ -279,7 +176,7 @@ class SessionStream:
         for kind in list(waiting):
             if self._open(kind, limit_ns):
                 waiting.discard(kind)
-        walks = [walk for walk in self._active if walk.track.source.stream_kind not in waiting]
+        walks = [walk for walk in self._groups.active if walk.track.source.stream_kind not in waiting]
         while (until_ns := _slice_end(walks, limit_ns)) is not None:
             self._take_slice(walks, until_ns)
             if until_ns != limit_ns:

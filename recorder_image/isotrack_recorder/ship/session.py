@@ -19,7 +19,8 @@ from isotrack_api.intent import Intent
 from isotrack_recorder.errors import IsotrackError, ParseError
 from isotrack_recorder.finalise.model import FileResult
 from isotrack_recorder.finalise.parts import PartState
-from isotrack_recorder.finalise.session import SessionState, SessionStream
+from isotrack_recorder.finalise.saved import SessionState
+from isotrack_recorder.finalise.session import SessionStream
 from isotrack_recorder.spool.past import Taken
 from isotrack_recorder.spool.reader import Position, Spool, segment_numbers
 from isotrack_recorder.timeline.placement import SECOND

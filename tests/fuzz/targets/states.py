@@ -13,7 +13,8 @@ from unittest.mock import patch
 
 from fuzz.harness import Harness
 from isotrack_recorder.errors import ParseError
-from isotrack_recorder.finalise.session import SessionState, SessionStream
+from isotrack_recorder.finalise.saved import SessionState
+from isotrack_recorder.finalise.session import SessionStream
 from isotrack_recorder.ship.ledger import LEDGER_NAME, Ledger, SentPart
 from isotrack_recorder.ship.store import MAX_PARTS, PART_BYTES, Part
 from isotrack_recorder.spool import facts

@@ -15,9 +15,11 @@ from isotrack_api.base import OutputType
 from isotrack_api.intent import Intent
 from isotrack_api.manifest import GapReason
 from isotrack_recorder.errors import ParseError
+from isotrack_recorder.finalise.groups import HOLD_NS, SPOOL_LAG_NS
 from isotrack_recorder.finalise.local import finish_local
 from isotrack_recorder.finalise.model import HEAD_BYTES, FileResult
-from isotrack_recorder.finalise.session import HOLD_NS, SPOOL_LAG_NS, SessionState, SessionStream
+from isotrack_recorder.finalise.saved import SessionState
+from isotrack_recorder.finalise.session import SessionStream
 from isotrack_recorder.matroska.reader import blocks, read_file
 from isotrack_recorder.spool.reader import Position, Spool
 from isotrack_recorder.timeline.session import GROUP_SECONDS, LOOK_AHEAD_SECONDS
