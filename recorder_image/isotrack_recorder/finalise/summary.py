@@ -1,11 +1,13 @@
 """One line about a file: how much of what was sent is in it, and when (pure).
 
 The file's entry in the manifest carries it as it was recorded. `isotrack verify` says the same line of what it found in the file,
-so whoever reads both compares words, and a file that nobody touched has the same line twice.
+so whoever reads both compares words, and a file that nobody touched has the same line twice. Versions may differ in how they say
+it: what contradicts a line are facts, never words.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -16,6 +18,16 @@ from isotrack_api.manifest import ManifestFile
 from .gaps import LOSSES
 
 _NAMES: Final = {MediaKind.AUDIO: "sound", MediaKind.VIDEO: "pictures"}
+
+_FACTS: Final = tuple(
+    map(
+        re.compile,
+        (r"\w+ \d+ frames", r"\d+ gaps?\b", r"\d+\.\d+ s lost", r"A/V [+-]\d+ ms", r"\d+\.\d+ s(?=,|$)"),
+    )
+)
+"""What a line tells, found in its words."""
+_SHARE: Final = re.compile(r"(\d{1,3})\.(\d) % of packets")
+_DRIFT: Final = re.compile(r"[+-]\d+ ppm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,3 +105,31 @@ def _track(track: TrackFigures) -> str:
     share = f" ({track.packets * 1000 // sent / 10:.1f} % of packets)" if track.packets else ""
     gaps = f"{track.gaps} gap" + "s" * (track.gaps != 1)
     return f"{track.codec} {track.frames} frames{share}, {gaps}"
+
+
+def contradictions(line: str, file: ManifestFile) -> Iterator[tuple[str, str]]:
+    """What a line about a file says that the file's entry does not: what it says, and what it ought to.
+
+    A fact that is not in the line, or not in our words, contradicts nothing.
+    """
+    ours = summarise(file)
+    for fact in _FACTS:
+        said, true = fact.findall(line), fact.findall(ours)
+        if said and said != true:
+            yield " and ".join(said), " and ".join(true)
+    shares, true_shares = _shares(line), _shares(ours)
+    # NB: the first versions rounded to the nearest tenth.
+    if shares and (len(shares) != len(true_shares) or any(abs(a - b) > 1 for a, b in zip(shares, true_shares))):
+        yield _in_percent(shares), _in_percent(true_shares)
+    drifts, true_drifts = _DRIFT.findall(line), _DRIFT.findall(ours)
+    if not set(drifts) <= set(true_drifts):  # the first versions told one of two
+        yield " and ".join(drifts), " and ".join(true_drifts)
+
+
+def _shares(line: str) -> list[int]:
+    """Shares of packets, in tenths of a percent."""
+    return [int(whole) * 10 + int(tenth) for whole, tenth in _SHARE.findall(line)]
+
+
+def _in_percent(shares: list[int]) -> str:
+    return " and ".join(f"{share / 10:.1f} %" for share in shares)

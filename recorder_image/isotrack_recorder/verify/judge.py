@@ -16,7 +16,7 @@ from isotrack_api.manifest import Gap, Manifest, ManifestFile, ManifestTrack
 from isotrack_recorder.checksums import FileDigest
 from isotrack_recorder.finalise.gaps import LOSSES
 from isotrack_recorder.finalise.manifest import lost_ms
-from isotrack_recorder.finalise.summary import FileFigures, TrackFigures, recorded, summarise, tell
+from isotrack_recorder.finalise.summary import FileFigures, TrackFigures, contradictions, recorded, tell
 
 from .seen import Hole, Seen, SeenError, SeenStream
 
@@ -171,8 +171,8 @@ def _wrong_sums(file: ManifestFile, found: FileDigest) -> list[str]:
 
 def _whole(file: ManifestFile, size: int, digest: FileDigest, seen: Seen) -> Iterator[str]:
     """What concerns the file and no track."""
-    if file.summary and file.summary != summarise(file):
-        yield "the summary in the manifest is not what its tracks say"
+    for said, true in contradictions(file.summary, file):
+        yield f"the summary in the manifest says {said}, its tracks say {true or 'nothing of it'}"
     if size != file.bytes:
         yield f"the file has {size} bytes, the manifest says {file.bytes}"
     elif wrong := _wrong_sums(file, digest):
