@@ -19,13 +19,12 @@ pods before its Recordings.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +33,7 @@ from typing import Any, Final
 from isotrack_api.intent import Intent
 from isotrack_api.manifest import ManifestFile
 from isotrack_api.recording import DesiredState
-from isotrack_api.recording_report import ReportPhase, ReportStatus, StorageReport
+from isotrack_api.recording_report import ReportPhase, StorageReport
 from isotrack_recorder.clocks import CallClock, wall_offset
 from isotrack_recorder.control import SOCKET_NAME, Command
 from isotrack_recorder.earlier import read_earlier
@@ -51,12 +50,12 @@ from isotrack_recorder.ship.layout import layout_of
 from isotrack_recorder.ship.live import keep_delivering
 from isotrack_recorder.ship.preflight import check_storage
 from isotrack_recorder.ship.recover import Recovery, call_clock_of, epoch_of, look
-from isotrack_recorder.ship.retry import REFUSED_PAUSE_SECONDS, Patience, full_jitter
+from isotrack_recorder.ship.retry import REFUSED_PAUSE_SECONDS, Patience
 from isotrack_recorder.ship.s3 import S3Store
 from isotrack_recorder.spool.facts import PeerFacts, SpoolFacts
 from isotrack_recorder.spool.room import Room
 
-from .agent_report import Ending, Facts, report_of, termination_message, transition_of
+from .agent_report import Ending, Facts
 from .agent_settings import TERMINATION_LOG, AgentSettings, read_settings
 from .decisions import Outcome, command_for, is_final, is_left_behind, outcome_of
 from .heap import share_one_heap
@@ -64,6 +63,9 @@ from .kept_clock import load_call_clock, save_call_clock
 from .metrics import metrics_text
 from .metrics_server import serve_metrics
 from .recorder_link import RecorderLink
+from .reporter import ASK_SECONDS, Reporter
+from .tasks import deaf_at_the_end, set_within, unessential
+from .termination import write_termination
 
 log = logging.getLogger(__name__)
 
@@ -73,12 +75,6 @@ The main container of a recorder pod. Reads ISOTRACK_INTENT; ships what the reco
 """
 SCRATCH: Final = "ship/recovery"
 """Folder below the spool for spools of earlier attempts."""
-ASK_SECONDS: Final = 3.0
-"""For the one question at SIGTERM, for a report that is still on its way at the end, and for the last one: nobody waits for the API
-server longer."""
-BEGIN_AGAIN_SECONDS: Final = 15.0
-SIGN_OF_LIFE_SECONDS: Final = 60.0
-"""A report is written this often even if nothing changes."""
 CALL_CLOCK: Final = "ship/call-clock.json"
 """File below the spool."""
 LET_IN: Final = "ship/storage-took-us"
@@ -102,21 +98,6 @@ def main(arguments: Sequence[str]) -> int:
         return error.exit_code
 
 
-async def deaf_at_the_end(work: Coroutine[Any, Any, int]) -> int:
-    """Do the work of a process; behind its end SIGTERM and SIGINT change nothing.
-
-    asyncio takes its handlers back as it closes, and the interpreter is at work for a while after that: a signal that comes so late
-    would replace the exit code, and with it the truth about the attempt.
-    """
-    try:
-        return await work
-    finally:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_IGN)
-
-
 class Agent:
     """One attempt, from the agent's start to its exit code."""
 
@@ -126,8 +107,6 @@ class Agent:
         self._layout = layout_of(settings.intent)
         self._wake = asyncio.Event()
         self._report_wake = asyncio.Event()
-        self._telling = asyncio.Lock()
-        """One report at a time: of two that are on their way together, the older one may take effect last."""
         self._terminated_at: float | None = None
         begin = DesiredState.PAUSED if self._intent.paused else DesiredState.RUNNING
         self._view = RecordingView(begin, self._intent.user_ids)
@@ -150,6 +129,9 @@ class Agent:
         self._storage_checked = False
         self._facts = Facts(None, epoch_ms=settings.intent.epoch_ms)
         self._kube: KubeClient | None = KubeClient(settings.kube) if settings.kube and settings.kube.report else None
+        self._reporter: Reporter | None = None
+        if self._kube:
+            self._reporter = Reporter(self._kube, self._facts_now, self._report_wake, settings.report_seconds)
 
     async def run(self) -> int:
         """Do everything; returns the exit code. Handles SIGTERM and SIGINT of the process."""
@@ -162,15 +144,15 @@ class Agent:
                 asyncio.create_task(self._link.run(), name="recorder"),
                 asyncio.create_task(self._govern(), name="govern"),
             ]
-            if self._kube:
-                kube = self._kube
+            if self._kube and self._reporter:
+                kube, reporter = self._kube, self._reporter
                 background += [
-                    asyncio.create_task(_unessential(lambda: kube.watch_recording(self._saw)), name="watch"),
-                    asyncio.create_task(_unessential(self._report), name="report"),
+                    asyncio.create_task(unessential(lambda: kube.watch_recording(self._saw)), name="watch"),
+                    asyncio.create_task(unessential(reporter.run), name="report"),
                 ]
             if port := self._settings.metrics_port:
                 spool = self._settings.paths.spool
-                serving = _unessential(lambda: serve_metrics(port, spool, self._metrics))
+                serving = unessential(lambda: serve_metrics(port, spool, self._metrics))
                 background.append(asyncio.create_task(serving, name="metrics"))
             shipping = asyncio.create_task(self._ship(lanes), name="ship")
             every: list[asyncio.Task[Any]] = [shipping, *background]
@@ -226,7 +208,7 @@ class Agent:
             if command.desired == "Stopped" and asked_at is None:
                 asked_at = time.monotonic()
             self._look_for_the_end(asked_at)
-            await _set_within(self._wake, 1.0)
+            await set_within(self._wake, 1.0)
 
     def _handed_over(self) -> bool:
         """Whether a successor has had its time to take the call over. One that did so has evicted the recorder already."""
@@ -427,29 +409,6 @@ class Agent:
     def _metrics(self, spool_bytes: int) -> str:
         return metrics_text(self._facts_now(), self._store.traffic, spool_bytes, recorder_up=self._link.connected)
 
-    async def _report(self) -> None:
-        """Write the report: changes of state after a second, progress every few seconds. An API server that is away costs
-        nothing but the report."""
-        assert self._kube is not None
-        failures = 0
-        written: ReportStatus | None = None
-        written_at = 0.0
-        while True:
-            async with self._telling:
-                self._report_wake.clear()
-                status = report_of(self._facts_now(), time.time_ns() // 1_000_000)
-                if _is_worth_writing(status, written, time.monotonic() - written_at, self._settings.report_seconds):
-                    try:
-                        await self._kube.apply_report(status)
-                        written, failures, written_at = status, 0, time.monotonic()
-                    except KubeError as error:
-                        failures += 1
-                        if failures == 1:
-                            log.warning("report was not written", extra={"fields": {"detail": str(error)}})
-            await asyncio.sleep(1.0 + (full_jitter(failures) if failures else 0))
-            if not failures:
-                await _set_within(self._report_wake, self._settings.report_seconds)
-
     async def _end(self, shipping: asyncio.Task[Delivered]) -> int:
         """Tell how it ended, everywhere, and choose the exit code."""
         assert self._outcome is not None
@@ -489,23 +448,9 @@ class Agent:
         write_termination(self._settings.termination_log, ending)
         last = replace(facts, ending=phase, reason=reason if code else "", message=message, manifest=committed)
         self._facts = last  # of which a report would tell that comes after all
-        await self._last_report(last)
+        if self._reporter is not None:
+            await self._reporter.conclude(last)
         return code
-
-    async def _last_report(self, facts: Facts) -> None:
-        if self._kube is None:
-            return
-        with contextlib.suppress(TimeoutError):  # one that hangs is not waited for
-            async with asyncio.timeout(ASK_SECONDS):
-                await self._telling.acquire()  # for good: nothing is told behind this
-        try:
-            status = report_of(facts, time.time_ns() // 1_000_000)
-            async with asyncio.timeout(ASK_SECONDS):
-                await self._kube.apply_report(status)
-        except (KubeError, TimeoutError):
-            log.warning("last report was not written")
-        except Exception:
-            log.exception("last report could not be made")
 
     def _what_is_missing(self, error: IsotrackError) -> str:
         if isinstance(error, StorageError) and self._outcome is not None and self._outcome.done():
@@ -528,40 +473,4 @@ async def _finished(delivery: Delivery, end: End) -> tuple[Delivered, IsotrackEr
         return Delivered(delivery.files, None, None), error
 
 
-async def _set_within(event: asyncio.Event, seconds: float) -> None:
-    """Wait for an event, but not for ever.
-
-    NB: not asyncio.wait_for, which before Python 3.12 swallows a cancellation that comes together with the event: the
-    task would live on and the agent never exit.
-    """
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()
-
-
-async def _unessential(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run something whose failure must not cost a recording: a bug in it is logged, and it begins again."""
-    while True:
-        try:
-            await work()
-        except Exception:
-            log.exception("task failed")
-        await asyncio.sleep(BEGIN_AGAIN_SECONDS)
-
-
-def _is_worth_writing(status: ReportStatus, written: ReportStatus | None, age: float, pause: float) -> bool:
-    """Changes of state at once, progress after a pause, and a sign of life now and then."""
-    if written is None or transition_of(status) != transition_of(written) or age >= SIGN_OF_LIFE_SECONDS:
-        return True
-    return age >= pause and status.model_copy(update={"last_update": written.last_update}) != written
-
-
 _PHASES: Final = {0: ReportPhase.FINISHED, DrainedError.exit_code: ReportPhase.DRAINED}
-
-
-def write_termination(path: Path, ending: Ending) -> None:
-    """Leave the termination message. The kubelet reads the file after our exit; without a kubelet there may be none."""
-    try:
-        path.write_text(termination_message(ending))
-    except OSError as error:
-        log.warning("termination message was not written", extra={"fields": {"why": error.strerror}})

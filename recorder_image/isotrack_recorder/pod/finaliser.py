@@ -42,9 +42,9 @@ from isotrack_recorder.ship.store import Store, clear_abandoned
 from isotrack_recorder.ship.watch import WATCH_SECONDS, AtWorkError, Clock, look_again, watch
 from isotrack_recorder.spool.room import Room
 
-from .agent import write_termination
 from .agent_report import Ending
 from .agent_settings import TERMINATION_LOG, read_bytes, read_destination, read_seconds
+from .termination import write_termination
 
 log = logging.getLogger(__name__)
 

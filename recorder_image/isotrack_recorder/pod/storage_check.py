@@ -24,9 +24,9 @@ from isotrack_recorder.ship.preflight import try_keys
 from isotrack_recorder.ship.retry import Patience
 from isotrack_recorder.ship.s3 import S3Store
 
-from .agent import write_termination
 from .agent_report import Ending
 from .agent_settings import TERMINATION_LOG, read_destination, read_seconds
+from .termination import write_termination
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import pytest
 
 LATE = """
 import asyncio, os, signal, sys
-from isotrack_recorder.pod.agent import deaf_at_the_end
+from isotrack_recorder.pod.tasks import deaf_at_the_end
 
 async def work():
     asyncio.get_running_loop().add_signal_handler(signal.{name}, lambda: None)

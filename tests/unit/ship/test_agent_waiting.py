@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from isotrack_recorder.pod.agent import _set_within
+from isotrack_recorder.pod.tasks import set_within
 
 
 async def test_a_cancellation_together_with_the_event_is_not_swallowed() -> None:
@@ -14,7 +14,7 @@ async def test_a_cancellation_together_with_the_event_is_not_swallowed() -> None
     async def loop() -> None:
         while True:
             event.clear()
-            await _set_within(event, 60)
+            await set_within(event, 60)
 
     task = asyncio.create_task(loop())
     await asyncio.sleep(0)
