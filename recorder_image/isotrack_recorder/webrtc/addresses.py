@@ -13,7 +13,9 @@ from typing import Final, NamedTuple
 
 MAX_ADDRESSES: Final = 8
 
-_BRIDGES = re.compile(r"(docker|br-|veth|virbr|cni|flannel|cali|lxc|podman|kube-|nodelocaldns)")
+_BRIDGES = re.compile(
+    r"(docker|br-|veth|virbr|cni|flannel|cali|lxc|podman|kube-|nodelocaldns|isotrack\d)"
+)  # the last: `dev up`
 
 
 class HostAddress(NamedTuple):

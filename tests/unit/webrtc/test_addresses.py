@@ -12,6 +12,7 @@ ETH = HostAddress("eth0", "10.0.0.7")
 ETH6 = HostAddress("eth0", "fd00::7")
 LINK_LOCAL = HostAddress("eth0", "169.254.3.4")
 DOCKER = HostAddress("docker0", "172.17.0.1")
+STACK = HostAddress("isotrack0", "10.213.128.1")
 
 
 @pytest.mark.parametrize(
@@ -22,6 +23,7 @@ DOCKER = HostAddress("docker0", "172.17.0.1")
         pytest.param([LO, LO6], ["192.0.2.1"], ("127.0.0.1", "::1"), id="loopback is all there is"),
         pytest.param([LO, ETH], ["127.0.0.1"], ("127.0.0.1", "10.0.0.7"), id="SFU on loopback"),
         pytest.param([LO, ETH, DOCKER], [], ("10.0.0.7",), id="bridges of containers"),
+        pytest.param([LO, ETH, STACK], [], ("10.0.0.7",), id="a stack of ours, which may go at any time"),
         pytest.param([LO, DOCKER], [], ("172.17.0.1",), id="a bridge is all there is"),
         pytest.param([LO, ETH, LINK_LOCAL], [], ("10.0.0.7",), id="link-local"),
         pytest.param([LO, ETH], ["sfu.example.org", "x.local"], ("10.0.0.7",), id="host names"),
