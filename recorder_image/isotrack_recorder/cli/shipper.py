@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -35,6 +36,8 @@ from isotrack_recorder.ship.s3 import S3Store
 from .shipping import OVER
 from .workspace import Workspace
 
+log = logging.getLogger(__name__)
+
 NICE: Final = 5
 """Files can wait, sockets cannot."""
 ROUND_SECONDS: Final = 2.0
@@ -51,6 +54,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         asyncio.run(ship(Workspace(Path(arguments[0]))))
     except IsotrackError as error:
+        log.error("nothing is shipped while this lasts; the recording goes on", extra={"fields": {"why": str(error)}})
         return error.exit_code
     return 0
 

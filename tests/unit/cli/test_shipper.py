@@ -25,11 +25,15 @@ def test_a_storage_that_cannot_be_used_ends_it_while_the_recorder_goes_on(tmp_pa
     workspace = Workspace.create(tmp_path, a_shipping_intent())
     command = [sys.executable, "-m", "isotrack_recorder.cli.shipper", str(workspace.folder)]
     environment = os.environ | {"AWS_PROFILE": "nobody", "AWS_CONFIG_FILE": str(tmp_path / "none")}
-    with subprocess.Popen(command, stdin=subprocess.PIPE, env=environment) as process:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
         try:
             assert process.wait(HANGS_SECONDS) == ConfigError.exit_code
         finally:
             process.kill()
+        assert process.stderr is not None
+        said = process.stderr.read().decode()
+    assert "nothing is shipped while this lasts" in said
+    assert "ProfileNotFound" in said
 
 
 @pytest.mark.parametrize("word", [OVER, b"", OVER[:2]], ids=["over", "died", "died-in-the-midst"])
