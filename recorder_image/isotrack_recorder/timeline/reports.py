@@ -12,7 +12,7 @@ meanwhile) and against the slowest second beside it (too long, if that was held 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import median_low
 from typing import Final, NamedTuple
 
@@ -26,6 +26,10 @@ _NEAR_NS: Final = 60_000_000
 
 _AHEAD_OF_FRAMES_MS: Final = 60
 _PLAUSIBLE_NS: Final = 150_000_000
+_APART_NS: Final = 100_000_000
+"""Transits of two logs that differ by less are of one clock: what is left of a smaller step is slewed away before it is heard."""
+_TOGETHER_SECONDS: Final = 5
+"""Reports of two logs within so many seconds tell of one clock, but for those on either side of the moment at which it was set."""
 _MAX_EXCESS_NS: Final = SECOND
 """No way is longer than another one of the same sender by more: then their reports are not of one clock."""
 
@@ -97,6 +101,41 @@ def transit(bounds: Sequence[Bounds]) -> Transit | None:
     )[1]
     near = [low for low, _ in bounds if abs(low - agreed) <= _NEAR_NS]
     return Transit(median_low(near), len(near))
+
+
+def of_one_clock(
+    transits: Sequence[Transit | None], told: Sequence[Callable[[], Sequence[tuple[int, int]]]]
+) -> Sequence[Transit | None]:
+    """Transits of one session, freed from a wall clock that was set: by time synchronisation, or by a person.
+
+    What most reports of a minute agree on is the clock before at first and the one after later, and logs do not change over at
+    one moment: their reports are of different numbers and at different times. Where transits are far apart, reports that two
+    logs sent together tell whether that is so.
+
+    Args:
+        told: Of each log, how to get at its reports: second, and transit at least; ascending.
+    """
+    known = [(transit, number) for number, transit in enumerate(transits) if transit is not None]
+    base, reference = max(known, key=lambda row: row[0].reports, default=(Transit(0, 0), 0))
+    found = list(transits)
+    for one, number in known:
+        if abs(one.ns - base.ns) > _APART_NS:
+            apart = _apart(told[number](), told[reference]())
+            if apart is not None and abs(one.ns - base.ns - apart) > _APART_NS:
+                found[number] = Transit(base.ns + apart, one.reports)
+    return found
+
+
+def _apart(told: Sequence[tuple[int, int]], others: Sequence[tuple[int, int]]) -> int | None:
+    """Median difference between reports and those of another log next to them in time; None where there are too few."""
+    seconds = [second for second, _ in others]
+    differences = []
+    for second, low in told:
+        at = bisect_left(seconds, second)
+        near = min(others[max(0, at - 1) : at + 1], key=lambda row: abs(row[0] - second), default=None)
+        if near is not None and abs(near[0] - second) <= _TOGETHER_SECONDS:
+            differences.append(low - near[1])
+    return median_low(differences) if len(differences) > 2 else None
 
 
 def excesses(transits: Sequence[Transit | None]) -> list[int | None]:

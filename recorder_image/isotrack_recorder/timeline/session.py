@@ -22,12 +22,13 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from .floors import Floors
 from .index import Bucket, Indexer, Start
 from .placement import SECOND, ClockSource, Knot, at_knot
-from .reports import Bounds, Report, Transit, confirmed, excesses, residual, transit
+from .reports import Bounds, Report, Transit, confirmed, excesses, of_one_clock, residual, transit
 from .stalls import mark_stalls
 
 LOOK_AHEAD_SECONDS: Final = 8
@@ -178,7 +179,9 @@ def advance(logs: Sequence[LogTimeline], group: int) -> None:
     runs = [_Run(log) for log in logs if log.indexer.buckets]
     for second in seconds:
         if any(run.has(second) for run in runs):
-            for run, excess in zip(runs, excesses([run.transit(second) for run in runs])):
+            transits: Sequence[Transit | None] = [run.transit(second) for run in runs]
+            transits = of_one_clock(transits, [partial(run.told, second) for run in runs])
+            for run, excess in zip(runs, excesses(transits)):
                 run.advance(second, excess)
     for log in logs:
         log.forget(first - WINDOW_SECONDS)
@@ -224,10 +227,19 @@ class _Run:
         usable.sort(key=lambda row: row[0])
         return [bounds for _, bounds in usable], [known_at for known_at, _ in usable]
 
+    def _within(self, second: int) -> tuple[int, int]:
+        """Bounds that have a say in `second`: numbers from and until."""
+        low = bisect_left(self._known_at, second - _REPORT_SECONDS)
+        return low, bisect_right(self._known_at, second + LOOK_AHEAD_SECONDS)
+
+    def told(self, second: int) -> list[tuple[int, int]]:
+        """Each report that has a say in `second`: the second in which it was known, and the least that it makes of the transit."""
+        low, high = self._within(second)
+        return [(at, bounds.low) for at, bounds in zip(self._known_at[low:high], self._bounds[low:high])]
+
     def transit(self, second: int) -> Transit | None:
         """Smallest arrival minus NTP around `second`; None without reports."""
-        low = bisect_left(self._known_at, second - _REPORT_SECONDS)
-        high = bisect_right(self._known_at, second + LOOK_AHEAD_SECONDS)
+        low, high = self._within(second)
         if self._transit[0] != (low, high):
             self._transit = ((low, high), transit(self._bounds[low:high]))
         return self._transit[1]

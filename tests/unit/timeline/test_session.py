@@ -40,6 +40,8 @@ class Stream:
     """(second, seconds): from then on ticks are shifted, as an SFU does at unmute."""
     counted: float = 0.0
     """Seconds per frame by which ticks count samples, whatever the time: the sender may stand still. 0 = they do not."""
+    wall_set: tuple[float, float] = (0.0, 0.0)
+    """(second, seconds): from then on the sender's wall clock is ahead by so much more."""
     wall_drift_ppm: float = 0.0
     """By which the sender's wall clock runs fast."""
     report_noise_ms: float = 0.0
@@ -72,7 +74,7 @@ class Stream:
     def report(self, at: float) -> Report:
         noise = random.Random(round(at * 1000))
         late, off = (noise.uniform(low, 1) * self.report_noise_ms / 1000 for low in (0, -1))
-        wall = at * (1 + self.wall_drift_ppm / 1e6) + self.wall_error
+        wall = at * (1 + self.wall_drift_ppm / 1e6) + self.wall_error + self.wall_set[1] * (at >= self.wall_set[0])
         return Report(
             START + round((at + self.transit_ms / 1000 + 0.003 + late) * SECOND),
             round((1_760_000_000 + wall) * 2**32),
@@ -180,6 +182,24 @@ def test_three_hours_of_drift_are_followed_and_reported(sound: float, picture: f
         assert p95(errors) - min(errors) <= 20
     assert [found.drift_ppm for found in maps] == [pytest.approx(sound, abs=3), pytest.approx(picture, abs=3)]
     assert [found.clock for found in maps] == ["reports", "reports"]
+
+
+@pytest.mark.parametrize("seconds", [0.1, 0.15, -0.15, 0.4, -0.4, 0.9, -0.9, 2.0, 7200.0, -7200.0])
+@pytest.mark.parametrize("every_seconds", [1.0, 5.0])
+def test_a_wall_clock_that_is_set_in_mid_call_moves_nothing(every_seconds: float, seconds: float) -> None:
+    """Half a second is what time synchronisation corrects by a step. For a while the reports of sound tell mostly of the clock before,
+    those of pictures of the one after, or the other way round.
+    """
+    common = {"wall_set": (60.0, seconds), "report_noise_ms": 10.0}
+    sound = audio(150, **common)
+    picture = video(150, reports=every(every_seconds, 1.2, 150), transit_ms=80.0, **common)
+    maps = place_tracks([sound.clock(), picture.clock()])
+    heard, seen = sound.errors_ms(maps[0]), picture.errors_ms(maps[1])
+    at_instant = dict(zip((round(at, 1) for at in sound.at), heard))
+    apart = [abs(at_instant[round(at, 1)] - error) for at, error in zip(picture.at, seen) if round(at, 1) in at_instant]
+    assert p95(apart) <= 20
+    assert max(apart) <= 30
+    assert max(max(errors) - min(errors) for errors in (heard, seen)) <= 30
 
 
 def test_participants_with_wrong_clocks_share_the_timeline() -> None:
