@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from livekit import api
 
@@ -33,11 +34,24 @@ class Call:
         """Where local recordings go."""
         return self.folder / "out"
 
-    def people(self, cast: Sequence[Person] | Cast) -> AbstractContextManager[People]:
-        """Play people; see `support.people.people`."""
+    def people(
+        self,
+        cast: Sequence[Person] | Cast,
+        *,
+        folder: str = "people",
+        more: Mapping[str, str] = MappingProxyType({}),
+        zero: float | None = None,
+    ) -> AbstractContextManager[People]:
+        """Play people; see `support.people.people`. `more` goes over the environment of their process."""
         server = self.server
         publishers = environment_of_publishers(server.url, server.api_key, server.api_secret)
-        return people(self.room, cast, self.folder / "people", publishers)
+        return people(self.room, cast, self.folder / folder, {**publishers, **more}, zero=zero)
+
+    def token(self, identity: str) -> str:
+        """To join with as somebody who publishes."""
+        grants = api.VideoGrants(room_join=True, room=self.room)
+        token = api.AccessToken(self.server.api_key, self.server.api_secret)
+        return token.with_identity(identity).with_grants(grants).to_jwt()
 
     def record(self, *options: str, output: str | None = None) -> AbstractContextManager[RecordCommand]:
         """Run `isotrack record` on this room."""

@@ -82,7 +82,8 @@ class Film:
 
     codec: str
     starts_with_key: bool
-    keys: int
+    keys: tuple[float, ...]
+    """When there are key frames."""
     pictures: tuple[Shown, ...]
     digests: tuple[str, ...]
     """Of each packet, as `publish.unit_digest` makes them."""
@@ -143,6 +144,18 @@ def examine(path: Path) -> Media:
         )
 
 
+def loudness(path: Path, hz: float) -> list[float]:
+    """How loud a pitch is in each channel of a file's sound on the whole, as a share of full scale."""
+    with av.open(str(path)) as container:
+        stream = container.streams.audio[0]
+        channels = len(stream.codec_context.layout.channels)
+        resampler = av.AudioResampler(format="fltp", layout=stream.codec_context.layout, rate=SAMPLE_RATE)
+        heard = [part.to_ndarray() for frame in container.decode(stream) for part in resampler.resample(frame)]
+    samples = np.concatenate(heard, axis=1) if heard else np.zeros((channels, 1), np.float32)
+    turn = np.exp(-2j * np.pi * hz / SAMPLE_RATE * np.arange(samples.shape[1]))
+    return [float(2 * abs(side @ turn) / samples.shape[1]) for side in samples]
+
+
 def ffmpeg_errors(path: Path) -> str:
     """What ffmpeg complains about when it decodes the whole file; empty when it is content."""
     # NB: -enc_time_base -1 keeps the file's own times. Otherwise ffmpeg puts pictures on a grid of its guessed frame rate,
@@ -161,7 +174,7 @@ def ffprobe(path: Path) -> dict[str, Any]:
 
 
 def _film(path: Path, found: VideoStream) -> Film:
-    keys, digests = _packets(path, found)
+    packets, digests = _packets(path, found)
     pictures: list[Shown] = []
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
@@ -172,12 +185,15 @@ def _film(path: Path, found: VideoStream) -> Film:
             luma = rows[: frame.height, : frame.width]
             pictures.append(Shown(frame.time or 0.0, read(luma), is_flash(luma), frame.width, frame.height))
     name = found.codec_context.name
-    return Film(name, bool(keys) and keys[0], sum(keys), tuple(pictures), tuple(digests))
+    keys = tuple(at for at, key in packets if key)
+    return Film(name, bool(packets) and packets[0][1], keys, tuple(pictures), tuple(digests))
 
 
-def _packets(path: Path, found: VideoStream) -> tuple[list[bool], list[str]]:
+def _packets(path: Path, found: VideoStream) -> tuple[list[tuple[float, bool]], list[str]]:
+    """When each packet is shown and whether it is a key frame, and digests."""
     codec, extradata = found.codec_context.name, found.codec_context.extradata or b""
-    keys, digests = [], []
+    packets: list[tuple[float, bool]] = []
+    digests: list[str] = []
     with av.open(str(path)) as container:
         for packet in container.demux(container.streams.video[0]):
             if packet.size:
@@ -185,9 +201,10 @@ def _packets(path: Path, found: VideoStream) -> tuple[list[bool], list[str]]:
                 at = {"h264": 4, "hevc": 21}.get(codec)
                 if at is not None and extradata[:1] == b"\x01":
                     data = b"".join(b"\0\0\1" + unit for unit in _avcc_units(data, (extradata[at] & 3) + 1))
-                keys.append(packet.is_keyframe)
+                assert packet.pts is not None
+                packets.append((float(packet.pts * packet.time_base), packet.is_keyframe))
                 digests.append(unit_digest(data, codec))
-    return keys, digests
+    return packets, digests
 
 
 def _avcc_units(data: bytes, length_bytes: int) -> Iterator[bytes]:
@@ -323,18 +340,35 @@ def place(media: Media, sound: Sent | None, film: Sent | None, near: float) -> P
         film: The same for pictures.
         near: Roughly the file's zero on the publishers' clock, within 7 s: beeps count modulo 16.
     """
-    by_sound: list[float] = []
+    by_sound = [zero for _, zero in _zeros_by_sound(media, sound, near)]
+    by_film = [zero for _, zero in _zeros_by_film(media, film)]
+    zero_s, zero_f = _median(by_sound), _median(by_film)
+    return Placement(zero_s, zero_f, _p95(by_sound, zero_s), _p95(by_film, zero_f))
+
+
+def _zeros_by_sound(media: Media, sound: Sent | None, near: float) -> Iterator[tuple[float, float]]:
+    """When each beep is heard, and where the file's zero lies by it."""
     for beep in media.sound.beeps if media.sound and sound else ():
         second = round((near + beep.at - beep.number) / BEEPS) * BEEPS + beep.number
         if sound and sound.beeps.get(second, math.inf) - second < LATE_SECONDS:
-            by_sound.append(sound.beeps[second] - beep.at)
-    by_film = [
-        film.frames[shown.sign.serial].at - shown.at
-        for shown in (media.film.pictures if media.film and film else ())
-        if film and shown.sign and shown.sign.serial in film.frames
-    ]
-    zero_s, zero_f = _median(by_sound), _median(by_film)
-    return Placement(zero_s, zero_f, _p95(by_sound, zero_s), _p95(by_film, zero_f))
+            yield beep.at, sound.beeps[second] - beep.at
+
+
+def _zeros_by_film(media: Media, film: Sent | None) -> Iterator[tuple[float, float]]:
+    """When each picture is shown, and where the file's zero lies by it."""
+    for shown in media.film.pictures if media.film and film else ():
+        if film and shown.sign and shown.sign.serial in film.frames:
+            yield shown.at, film.frames[shown.sign.serial].at - shown.at
+
+
+def sound_after_film(media: Media, sound: Sent, film: Sent, near: float) -> list[float]:
+    """Of each beep: how much later it plays than the pictures around it, within half a second; see `place`."""
+    pictures = list(_zeros_by_film(media, film))
+    found: list[float] = []
+    for at, zero in _zeros_by_sound(media, sound, near):
+        around = _median([by_film for shown_at, by_film in pictures if abs(shown_at - at) < 0.5])
+        found += [] if around is None else [around - zero]
+    return found
 
 
 def beep_after_flash(media: Media, fps: int) -> list[float]:

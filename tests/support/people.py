@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from .signs import MAX_PEOPLE
 
 Source = Literal["camera", "microphone", "screenshare", "screenshare_audio"]
-Deed = Literal["join", "leave", "publish", "unpublish", "mute", "unmute", "share", "unshare"]
+Deed = Literal["join", "leave", "publish", "unpublish", "mute", "unmute", "hush", "speak", "share", "unshare"]
 SOURCES: tuple[Source, ...] = ("camera", "microphone", "screenshare", "screenshare_audio")
 
 
@@ -60,6 +60,10 @@ class Person(_Model):
     screen: Picture = Picture(width=480, height=268, fps=5)
     screen_audio: bool = True
     dtx: bool = False
+    encrypted: bool = False
+    """End to end, with a key that nobody else has."""
+    token: str = ""
+    """To join with; empty = one is made, by the clock of the publishing process."""
 
 
 class Action(_Model):
@@ -68,7 +72,7 @@ class Action(_Model):
     who: str
     do: Deed
     what: Source | None = None
-    """For publish, unpublish, mute, unmute."""
+    """For publish, unpublish, mute, unmute; and for hush and speak, which play digital silence and end it."""
     at: Annotated[float, Field(ge=0)] | None = None
     """Seconds since the clock's zero; absent = at once."""
 
@@ -113,7 +117,7 @@ class People:
     def wait(
         self, event: str, who: str | None = None, what: str | None = None, *, nth: int = 1, seconds: float = 60
     ) -> dict[str, Any]:
-        """Return the nth event of this kind (joined, left, published, unpublished, muted, unmuted, subscribed, done).
+        """Return the nth event of this kind (joined, left, published, unpublished, muted, unmuted, hushed, spoken, done).
 
         Raises:
             PeopleError: Not within `seconds`, or the process ended, or a person's action failed.
@@ -197,7 +201,14 @@ def environment_of_publishers(url: str, key: str, secret: str) -> dict[str, str]
 
 
 @contextmanager
-def people(room: str, cast: Sequence[Person] | Cast, folder: Path, environment: Mapping[str, str]) -> Iterator[People]:
+def people(
+    room: str,
+    cast: Sequence[Person] | Cast,
+    folder: Path,
+    environment: Mapping[str, str],
+    *,
+    zero: float | None = None,
+) -> Iterator[People]:
     """Run a cast in a room; inside, the process takes actions; afterwards it is gone.
 
     Args:
@@ -205,12 +216,15 @@ def people(room: str, cast: Sequence[Person] | Cast, folder: Path, environment: 
         cast: Who takes part.
         folder: For the ledger and the process' log; made when missing.
         environment: See `environment_of_publishers`.
+        zero: Of its clock, on the machine's monotonic one (which is the same for all processes, whatever their wall clocks
+            say); absent = its start.
     """
     cast = cast if isinstance(cast, Cast) else Cast(people=tuple(cast))
     folder.mkdir(parents=True, exist_ok=True)
     ledger, log, script = folder / "ledger.jsonl", folder / "people.log", folder / "cast.json"
     script.write_text(cast.model_dump_json())
     command = [sys.executable, "-m", "support.publish", "--room", room, "--cast", str(script), "--ledger", str(ledger)]
+    command += [] if zero is None else ["--zero", repr(zero)]
     with log.open("w") as errors:
         process = subprocess.Popen(
             command,

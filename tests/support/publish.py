@@ -17,6 +17,7 @@ import asyncio
 import json
 import os
 import queue
+import secrets
 import signal
 import sys
 import threading
@@ -51,10 +52,11 @@ KINDS: dict[Source, Any] = {
 
 
 class Clock:
-    """The one clock of all sources; zero is its making."""
+    """The one clock of all sources; zero is its making, or as given (on the monotonic clock)."""
 
-    def __init__(self) -> None:
-        self.zero, self.wall = time.monotonic(), time.time()
+    def __init__(self, zero: float | None) -> None:
+        self.zero = time.monotonic() if zero is None else zero
+        self.wall = time.time() - self.now()
 
     def now(self) -> float:
         """Seconds since zero."""
@@ -110,7 +112,7 @@ class Player:
     """One published source of one person; its task ends with it."""
 
     def __init__(self, number: int, person: Person, what: Source, clock: Clock, ledger: Ledger) -> None:
-        self.what, self.muted = what, False
+        self.what, self.muted, self.hushed = what, False, False
         self.track: Any = None
         self.sid = ""
         self._number, self._person, self._clock, self._ledger = number, person, clock, ledger
@@ -216,11 +218,13 @@ class Player:
             position = chunk * CHUNK
             await self._clock.until(position / SAMPLE_RATE)
             frame = rtc.AudioFrame.create(SAMPLE_RATE, 1, CHUNK)
-            np.frombuffer(frame.data, dtype=np.int16)[:] = play(self._number, position, screen=self._screen)
+            hushed = self.hushed
+            if not hushed:
+                np.frombuffer(frame.data, dtype=np.int16)[:] = play(self._number, position, screen=self._screen)
             at = self._clock.now()
             # NB: one at a time, and none left out: its RTP time counts samples.
             await self._source.capture_frame(frame)
-            if position % SAMPLE_RATE == 0:
+            if position % SAMPLE_RATE == 0 and not hushed:
                 self._note("beep", second=position // SAMPLE_RATE, t=round(at, 6))
             chunk += 1
 
@@ -279,7 +283,8 @@ class Actor:
         room.on("disconnected", lambda reason: self._disconnected(room, reason))
         grants = api.VideoGrants(room_join=True, room=self._room_name)
         token = api.AccessToken().with_identity(self._person.identity).with_name(self._person.name).with_grants(grants)
-        await room.connect(os.environ["LIVEKIT_URL"], token.to_jwt(), rtc.RoomOptions(auto_subscribe=False))
+        options = rtc.RoomOptions(auto_subscribe=False, encryption=_encryption() if self._person.encrypted else None)
+        await room.connect(os.environ["LIVEKIT_URL"], self._person.token or token.to_jwt(), options)
         self._room = room
         self._tell("joined", sid=room.local_participant.sid)
         if self._person.microphone:
@@ -298,13 +303,19 @@ class Actor:
         elif do == "unpublish":
             await self._unpublish(what)
         else:
-            player = self._players[what]
-            player.muted = do == "mute"
-            if player.muted:
+            self._quieten(self._players[what], do)
+
+    def _quieten(self, player: Player, do: str) -> None:
+        match do:
+            case "mute":
+                player.muted = True
                 player.track.mute()
-            else:
+            case "unmute":
+                player.muted = False
                 player.track.unmute()
-            self._tell(f"{do}d", what=what)
+            case _:
+                player.hushed = do == "hush"
+        self._tell({"hush": "hushed", "speak": "spoken"}.get(do, f"{do}d"), what=player.what)
 
     async def _publish(self, what: Source) -> None:
         if self._room is None or what in self._players:
@@ -325,8 +336,12 @@ class Actor:
         self._ledger.tell(event, who=self._person.identity, **fields)
 
 
-async def _perform(room_name: str, cast: Cast, ledger_path: Path) -> None:
-    clock = Clock()
+def _encryption() -> rtc.E2EEOptions:
+    return rtc.E2EEOptions(rtc.KeyProviderOptions(shared_key=secrets.token_bytes(32)))
+
+
+async def _perform(room_name: str, cast: Cast, ledger_path: Path, zero: float | None) -> None:
+    clock = Clock(zero)
     ledger = Ledger(ledger_path, clock)
     actors = {p.identity: Actor(n, p, room_name, clock, ledger) for n, p in enumerate(cast.people)}
     over = asyncio.Event()
@@ -348,7 +363,7 @@ async def _perform(room_name: str, cast: Cast, ledger_path: Path) -> None:
 
 async def _count(clock: Clock, ledger: Ledger) -> None:
     """Say each full second, so that who waits for media to flow waits for the clock that it flows by."""
-    second = 0
+    second = int(clock.now())
     while True:
         second += 1
         await clock.until(second)
@@ -374,8 +389,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--room", required=True)
     parser.add_argument("--cast", required=True, type=Path, help="JSON file: people and script (support.people.Cast)")
     parser.add_argument("--ledger", required=True, type=Path, help="written: what was sent when, JSON lines")
+    parser.add_argument("--zero", type=float, help="of the clock, in seconds of the monotonic one; default: now")
     options = parser.parse_args(argv)
-    asyncio.run(_perform(options.room, Cast.model_validate_json(options.cast.read_text()), options.ledger))
+    asyncio.run(
+        _perform(options.room, Cast.model_validate_json(options.cast.read_text()), options.ledger, options.zero)
+    )
     return 0
 
 
