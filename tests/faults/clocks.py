@@ -17,6 +17,7 @@ from typing import Final, Self
 from isotrack_dev import requirements
 from isotrack_dev.progress import for_terminal
 from isotrack_recorder.spool.journal import decode_journal
+from support.wall_clock import preloaded
 
 from .evidence import Evidence, Kill
 from .failing import RUNNER
@@ -57,15 +58,7 @@ class WallClock:
     @property
     def environment(self) -> dict[str, str]:
         """For processes that are to see it (libfaketime(1))."""
-        library = requirements.find("lib:libfaketime.so.1")
-        assert library is not None, "`ensure` has made sure of it"
-        return {
-            "LD_PRELOAD": str(library),
-            "FAKETIME_TIMESTAMP_FILE": str(self.file),
-            "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            "NO_FAKE_STAT": "1",
-        }
+        return {**preloaded(), "FAKETIME_TIMESTAMP_FILE": str(self.file), "FAKETIME_NO_CACHE": "1"}
 
     def set(self, seconds: int) -> None:
         """From now on it is so much ahead of the right time."""

@@ -11,7 +11,8 @@ from av.video.codeccontext import VideoCodecContext
 from .people import Picture
 from .scheduling import kept_scheduling
 
-_VPX = {"deadline": "realtime", "cpu-used": "8", "lag-in-frames": "0", "error-resilient": "1"}
+_VPX = {"deadline": "realtime", "cpu-used": "8", "lag-in-frames": "0", "error-resilient": "1", "threads": "1"}
+"""Threads of libvpx wait for one another by spinning."""
 ENCODERS: dict[str, tuple[str, dict[str, str]]] = {
     "vp8": ("libvpx", _VPX),
     "vp9": ("libvpx-vp9", _VPX),

@@ -62,6 +62,14 @@ class Ledger:
             ledger._add(json.loads(line))
         return ledger
 
+    def include(self, other: Ledger) -> None:
+        """Take in what another process sent whose clock has the same zero; `wall` stays."""
+        for source, sent in other.sources.items():
+            mine = self.sent(*source)
+            mine.frames |= sent.frames
+            mine.beeps |= sent.beeps
+        self.events += other.events
+
     def sent(self, who: str, what: str) -> Sent:
         """What a source sent; empty when it never was published."""
         return self.sources.setdefault((who, what), Sent())

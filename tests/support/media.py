@@ -7,6 +7,7 @@ from fractions import Fraction
 
 import av
 import numpy as np
+from numpy.typing import NDArray
 
 from .scheduling import kept_scheduling
 
@@ -17,22 +18,34 @@ OPUS_TICKS = 960
 @functools.cache
 def opus_packets(count: int, hertz: int = 440, *, stereo: bool = False) -> tuple[bytes, ...]:
     """A tone, 20 ms per packet."""
-    layout = "stereo" if stereo else "mono"
+    at = np.arange((count + 2) * OPUS_TICKS)
+    tone = (8000 * np.sin(2 * np.pi * hertz * at / 48000)).astype(np.int16)
+    return encode_opus(np.stack([tone] * (1 + stereo)))[:count]
+
+
+def encode_opus(sides: NDArray[np.int16], bits_per_second: int | None = None) -> tuple[bytes, ...]:
+    """Encode sound at 48 kHz, 20 ms per packet.
+
+    Args:
+        sides: One row of samples per channel, one or two.
+        bits_per_second: Absent = what libopus chooses.
+    """
+    layout = "stereo" if len(sides) == 2 else "mono"
     encoder = av.CodecContext.create("libopus", "w")
     assert isinstance(encoder, av.AudioCodecContext)
     encoder.sample_rate = 48000
     encoder.layout = layout
     encoder.format = "s16"
     encoder.time_base = Fraction(1, 48000)
+    if bits_per_second is not None:
+        encoder.bit_rate = bits_per_second
     packets: list[bytes] = []
-    for number in range(count + 2):
-        at = np.arange(number * OPUS_TICKS, (number + 1) * OPUS_TICKS)
-        tone = (8000 * np.sin(2 * np.pi * hertz * at / 48000)).astype(np.int16)
-        samples = np.repeat(tone, 2) if stereo else tone
-        frame = av.AudioFrame.from_ndarray(samples.reshape(1, -1), format="s16", layout=layout)
-        frame.sample_rate, frame.pts, frame.time_base = 48000, int(at[0]), Fraction(1, 48000)
+    for begin in range(0, sides.shape[1] - OPUS_TICKS + 1, OPUS_TICKS):
+        samples = np.ascontiguousarray(sides[:, begin : begin + OPUS_TICKS].T).reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(samples, format="s16", layout=layout)
+        frame.sample_rate, frame.pts, frame.time_base = 48000, begin, Fraction(1, 48000)
         packets += (bytes(packet) for packet in encoder.encode(frame))
-    return tuple(packets[:count])
+    return tuple(packets)
 
 
 @functools.cache

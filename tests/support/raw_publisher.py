@@ -37,9 +37,12 @@ class RawTrack:
     kind: MediaKind
     codec: OfferedCodec
     frames: Sequence[Sequence[bytes]]
-    """RTP payloads of each frame; the first frame is a key frame. After the last one the first follows again."""
+    """RTP payloads of each frame; the first frame is a key frame. After the last one the first follows again. Where there are none,
+    nothing is sent, as of silence that is suppressed."""
     per_second: int
     """Frames."""
+    delay: float = 0.0
+    """Seconds from the instant of a frame, by its time stamp and the reports, until it is sent: what an encoder takes."""
 
 
 @contextmanager
@@ -98,8 +101,9 @@ async def _publish_all(
         await joining.acquire()
         async with joined(server, room, identity, tracks) as (sender, offered), asyncio.TaskGroup() as group:
             joining.release()
+            begin = time.monotonic(), time.time()
             for track, line in zip(tracks, offered, strict=True):
-                group.create_task(_play(sender, track, line, stop), name=line.track_id)
+                group.create_task(_play(sender, track, line, begin, stop), name=line.track_id)
             await published.wait()
 
     async with asyncio.timeout(120 + len(people)), asyncio.TaskGroup() as group:
@@ -161,6 +165,7 @@ async def _add_tracks(socket: aiohttp.ClientWebSocketResponse, tracks: Sequence[
             type=models.TrackType.AUDIO if track.kind is MediaKind.AUDIO else models.TrackType.VIDEO,
             source=SOURCES[track.kind],
             disable_red=True,
+            stereo="stereo=1" in track.codec.fmtp,
             width=320,
             height=240,
         )
@@ -194,11 +199,15 @@ async def _drain(socket: aiohttp.ClientWebSocketResponse) -> None:
             pass
 
 
-async def _play(sender: Sender, track: RawTrack, line: OfferedTrack, stop: threading.Event) -> None:
+async def _play(
+    sender: Sender, track: RawTrack, line: OfferedTrack, started: tuple[float, float], stop: threading.Event
+) -> None:
+    """Play a track; the first frames of all tracks of a person belong to one instant, on the monotonic and the wall clock."""
     codec = line.codecs[0]
     ticks = codec.clock_rate // track.per_second
-    begin, wall = time.monotonic(), time.time()
+    begin, wall = started
     sequence = number = 0
+    await asyncio.sleep(track.delay)
     while not stop.is_set():
         timestamp = 1000 + number * ticks
         payloads = track.frames[number % len(track.frames)]
@@ -213,4 +222,4 @@ async def _play(sender: Sender, track: RawTrack, line: OfferedTrack, stop: threa
             ntp = wall + number / track.per_second + NTP_EPOCH
             sender.send_rtcp(sender_report(line.ssrc, int(ntp * 2**32), timestamp))
         number += 1
-        await asyncio.sleep(max(0.0, begin + number / track.per_second - time.monotonic()))
+        await asyncio.sleep(max(0.0, begin + track.delay + number / track.per_second - time.monotonic()))
