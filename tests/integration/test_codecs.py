@@ -7,13 +7,16 @@ import itertools
 import struct
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 
 from isotrack_api.base import Container, MediaKind
-from isotrack_api.manifest import Manifest, ManifestFile
+from isotrack_api.manifest import GapReason, Manifest, ManifestFile
+from isotrack_recorder.codecs.opus import is_stereo
 from isotrack_recorder.codecs.pcm import SILENCE
 from isotrack_recorder.codecs.vp9 import frames_of
 from isotrack_recorder.finalise.local import finish_local
@@ -21,12 +24,13 @@ from isotrack_recorder.matroska.reader import blocks, read_file
 from support import spools
 from support.call import Call
 from support.ledger import Ledger
-from support.media import opus_packets, pcm_packets, video_frames
+from support.media import encode_opus, opus_packets, pcm_packets, video_frames
+from support.media_check import examine, loudness
 from support.payloads import h265_aggregate, h265_fragments
 from support.people import Person, Picture
 from support.raw_publisher import RawTrack, raw_publisher
 from support.recording_check import Recorded, check_recording
-from support.rtp import H265, PCMA, PCMU, OfferedCodec
+from support.rtp import H265, OPUS, PCMA, PCMU, OfferedCodec
 from support.units import annexb_units
 
 pytestmark = pytest.mark.usefixtures("ffmpeg")
@@ -157,6 +161,41 @@ def test_what_libwebrtc_cannot_send_is_recorded_as_sent(call: Call, sound: str, 
     with av.open(str(path)) as media:
         pictures = sum(1 for _ in media.decode(video=0))
     assert pictures == len(seen) > 30
+
+
+STEREO = replace(OPUS, fmtp=f"{OPUS.fmtp};stereo=1;sprop-stereo=1")
+
+
+@pytest.mark.realtime
+def test_stereo_with_pauses_is_recorded_as_sent(call: Call) -> None:
+    """A sender that suppresses silence: three seconds of a tone on the left and another on the right, then one second of nothing."""
+    at = np.arange(3 * 48_000)
+    sides = np.stack([8000 * np.sin(2 * np.pi * hertz * at / 48_000) for hertz in (440, 700)]).astype(np.int16)
+    packets = encode_opus(sides, 128_000)
+    sound = RawTrack(MediaKind.AUDIO, STEREO, [*([packet] for packet in packets), *[[]] * 50], 50)
+    with raw_publisher(call.server, call.room, "alice", [sound]), call.record() as recorder:
+        recorder.recording("alice", "microphone")
+        recorder.wait("report", nth=4)
+        recorder.interrupt()
+        assert recorder.ended().code == 0, recorder.stderr
+    (file,) = Manifest.model_validate_json((call.output / "recording.json").read_text()).files
+    path = call.output / file.name
+    assert complaints(path) == []
+    content = path.read_bytes()
+    heard = [block.data for block in blocks(content, read_file(content))]
+    assert all(is_stereo(packet) for packet in heard), "silence between, too"
+    assert_cycle([packet for packet in heard if len(packet) > 3], packets)
+    left, right = loudness(path, 440.0), loudness(path, 700.0)
+    assert min(left[0], right[1]) > 0.1
+    assert max(left[1], right[0]) < 0.01, "each tone stays on its side"
+    media = examine(path)
+    assert media.sound
+    assert media.sound.jumps == ()
+    assert abs(media.sound.seconds - file.duration_ms / 1000) <= 0.02
+    gaps = file.tracks[0].gaps
+    assert len(gaps) >= 2
+    assert {gap.reason for gap in gaps} == {GapReason.SILENT}
+    assert [gap.duration_ms for gap in gaps[1:]] == pytest.approx([1000] * (len(gaps) - 1), abs=20)
 
 
 def tracks_of(path: Path) -> tuple[list[bytes], list[bytes]]:
