@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import http.client
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+import urllib.parse
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import jwt
 import pytest
+from livekit import api
+from livekit.protocol import models, rtc
 
 from isotrack_api.intent import Intent, LiveKitSource, RecordingRef
 from isotrack_api.manifest import StopReason
@@ -22,11 +28,13 @@ from isotrack_recorder.control import SOCKET_NAME, Command, Hello, State, decode
 from isotrack_recorder.sources.livekit.access import MintedTokens
 from isotrack_recorder.spool.journal import decode_journal
 from support.call import Call
+from support.path import path_to
 from support.people import Person
 from support.waiting import until
 
 RECORDER = Path(sys.executable).with_name("isotrack-recorder")
 IDENTITY = "isotrack-pod"
+LEEWAY_SECONDS = 60
 
 
 class Agent:
@@ -69,7 +77,7 @@ class Agent:
 class Pod:
     """The folders of a pod and its recorder container."""
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: Call, url: str = "") -> None:
         self.spool, self.run, self._token = call.folder / "spool", call.folder / "run", call.folder / "token"
         self.run.mkdir()
         tokens = MintedTokens(call.server.api_key, call.server.api_secret, call.room, IDENTITY)
@@ -77,7 +85,7 @@ class Pod:
         self.intent = Intent(
             recording=RecordingRef(namespace="test", name="pod", uid=str(uuid.uuid4())),
             call_id=call.room,
-            source=LiveKitSource(url=call.server.url, identity=IDENTITY),
+            source=LiveKitSource(url=url or call.server.url, identity=IDENTITY),
             folder="test/pod",
         )
         self._log = call.folder / "recorder.log"
@@ -85,6 +93,21 @@ class Pod:
     @property
     def log(self) -> str:
         return self._log.read_text(errors="replace")
+
+    def shorten_token(self, call: Call, seconds: float) -> None:
+        """Let the mounted token be of no use in so many seconds; LiveKit takes one for a minute longer than it says."""
+        claims = jwt.decode(self._token.read_text(), call.server.api_secret, ["HS256"], {"verify_exp": False})
+        claims["exp"] = time.time() - LEEWAY_SECONDS + seconds
+        self._token.write_text(jwt.encode(claims, call.server.api_secret, "HS256"))
+
+    def is_refused(self, call: Call, token: Path | None = None) -> bool:
+        """Whether the SFU refuses a token now: the mounted one, or that in a file."""
+        query = urllib.parse.urlencode({"access_token": (token or self._token).read_text()})
+        with closing(http.client.HTTPConnection(call.server.http_url.removeprefix("http://"), timeout=60)) as server:
+            server.request("GET", f"/rtc/validate?{query}")
+            status = server.getresponse().status
+        assert status in (200, 401)
+        return status == 401
 
     def forget_mounted_token(self) -> None:
         """As if it had expired: only what the server sent later is of use."""
@@ -149,6 +172,52 @@ def test_a_recorder_killed_in_the_middle_goes_on_in_place(call: Call) -> None:
     assert len({event["call_sid"] for event in pod.journals("call")}) == 1
     token = (pod.run / "token").read_text()
     assert token not in pod.log
+
+
+@pytest.mark.realtime
+def test_a_call_outlives_the_token_it_was_joined_with(call: Call) -> None:
+    """As over hours: the first token has expired when the SFU's node fails, and when the recorder is killed after that.
+
+    LiveKit sends a new one at the join, and every five minutes, which is good for ten.
+    """
+    with call.people([Person(identity="alice", camera=None)]) as people, path_to(call.server.url) as path:
+        people.join("alice")
+        pod = Pod(call, path.url)
+        pod.shorten_token(call, 8)
+        with pod.recorder() as process:
+            agent = Agent(pod.run)
+            agent.state("Capturing")
+            until(lambda: pod.is_refused(call), "the first token has expired")
+            assert not pod.is_refused(call, pod.run / "token")
+            path.say(rtc.SignalRequest(simulate=rtc.SimulateScenario(node_failure=True)))
+            until(lambda: pod.journals("reconnected"), "joined again with the newer token")
+            more_media(agent)
+            process.kill()
+        with pod.recorder():
+            agent = Agent(pod.run)
+            agent.state("Capturing")
+            more_media(agent)
+            seen = asyncio.run(participants(call))
+            assert agent.incarnation == 2
+    recorder = next(person for person in seen if person.identity == IDENTITY)
+    assert recorder.kind == models.ParticipantInfo.EGRESS
+    assert recorder.permission.hidden
+    assert recorder.permission.recorder
+    assert not recorder.permission.can_publish, "with a newer token, too, it is nobody in the call"
+
+
+def more_media(agent: Agent) -> None:
+    """Wait until a second more was recorded."""
+    before = sum(track.frames for track in agent.state("Capturing").tracks)
+    while sum(track.frames for track in agent.state("Capturing").tracks) < before + 50:
+        pass
+
+
+async def participants(call: Call) -> Sequence[models.ParticipantInfo]:
+    """Everybody in the room, hidden or not."""
+    async with api.LiveKitAPI(call.server.http_url, call.server.api_key, call.server.api_secret) as client:
+        found = await client.room.list_participants(api.ListParticipantsRequest(room=call.room))
+    return list(found.participants)
 
 
 def test_a_restart_keeps_to_the_newest_command_before_any_agent_is_there(call: Call) -> None:
