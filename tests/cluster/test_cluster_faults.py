@@ -1,7 +1,7 @@
 """Faults of the cluster itself in mid-call: a node that is drained or dies, an API server that is away, a namespace that is deleted.
 
 They take minutes, so `make test` leaves them out: `pytest tests/cluster -m faults`. Costs are measured by the serial numbers of pictures,
-and printed at the end.
+held to `support.promises`, and printed at the end.
 """
 
 from __future__ import annotations
@@ -25,12 +25,6 @@ pytestmark = [pytest.mark.faults, pytest.mark.realtime, pytest.mark.timeout(1200
 
 FPS = 15
 ALICE = Person(identity="alice", camera=Picture(pre_encoded=True, fps=FPS))
-CHECKPOINT_SECONDS = 5.0
-NODE_LOST_SECONDS = CHECKPOINT_SECONDS + 3.0
-"""What the death of a node may lose of what was captured."""
-NODE_GAP_SECONDS = 90.0
-"""Kubernetes calls a node dead after 40 to 50 s of silence; the successor starts at once then."""
-DRAIN_GAP_SECONDS = 20.0
 
 
 @pytest.fixture
@@ -84,9 +78,7 @@ def test_a_drained_node_hands_the_call_to_another(tenant: Tenant, stack: Stack, 
     assert finished["status"]["phase"] == "Uploaded", finished["status"]
     assert finished["status"]["attempts"][0]["result"] == "Drained"
     cost = cost_of(serials_of(recorded), fault, FPS, sent_by(Ledger.load(people.ledger)))
-    costs.note("node drained", cost)
-    assert cost.lost_seconds == 0
-    assert cost.gap_seconds <= DRAIN_GAP_SECONDS
+    costs.judge("node drained", cost)
 
 
 def test_a_node_that_dies_costs_what_came_after_the_last_checkpoint(
@@ -102,9 +94,7 @@ def test_a_node_that_dies_costs_what_came_after_the_last_checkpoint(
         people.play(5)
         finished, recorded = finish(tenant, "node", people)
     cost = cost_of(serials_of(recorded), fault, FPS, sent_by(Ledger.load(people.ledger)))
-    costs.note("node died", cost)
-    assert cost.lost_seconds <= NODE_LOST_SECONDS, "captured media was lost"
-    assert cost.gap_seconds <= NODE_GAP_SECONDS
+    costs.judge("node died", cost)
     assert finished["status"]["phase"] in ("Uploaded", "PartiallyUploaded")
     assert recorded.manifest.lost_ms > 0, "the loss is declared"
 
@@ -130,8 +120,7 @@ def test_a_recording_that_is_stopped_after_its_node_died_is_finished_by_a_job(
         recorded = check_recording(tenant.download("late"), people.cast, Ledger.load(people.ledger), BESIDE_A_CLUSTER)
     assert "Recovering" in [one["reason"] for one in finished["status"]["transitions"]]
     lost = (fault - max(serials_of(recorded))) / FPS
-    costs.note("node died, stopped before anybody went on", Cost(lost, math.inf))
-    assert lost <= NODE_LOST_SECONDS, "captured media was lost"
+    costs.judge("node died, stopped before anybody went on", Cost(lost, math.inf))
     assert recorded.manifest.stop_reason is StopReason.REQUESTED
     assert finished["status"]["manifest"]["uri"].endswith("/recording.json")
 
@@ -150,7 +139,7 @@ def test_an_api_server_that_is_away_for_a_minute_costs_nothing(tenant: Tenant, s
         # begun, whose pod starts once the node is well, or is taken back at the stop.
         people.play(18)
         finished, recorded = finish(tenant, "alone", people)
-    costs.note(
+    costs.judge(
         "API server away for a minute", cost_of(serials_of(recorded), fault, FPS, sent_by(Ledger.load(people.ledger)))
     )
     assert finished["status"]["phase"] == "Uploaded", finished["status"]
@@ -168,5 +157,5 @@ def test_a_namespace_that_is_deleted_in_mid_call_leaves_a_finished_recording(ten
         until(lambda: tenant.cluster.bucket.folder_of(f"{tenant.namespace}/end-"), "recording.json is there")
         recorded = check_recording(tenant.download("end"), people.cast, Ledger.load(people.ledger), BESIDE_A_CLUSTER)
     serials = serials_of(recorded)
-    costs.note("namespace deleted", Cost(max(0, fault - max(serials)) / FPS, math.inf))
+    costs.judge("namespace deleted", Cost(max(0, fault - max(serials)) / FPS, math.inf))
     assert missing(serials, sent_by(Ledger.load(people.ledger))) == []

@@ -1,7 +1,7 @@
 """Recordings through kills, evictions and deletions: what was captured is kept, somebody goes on, and nothing is left behind.
 
-Bounds are those of the promise, measured by the serial numbers of pictures: captured media that is lost, and the gap until capture
-went on. The slow faults (node, API server) are in `test_cluster_faults.py`.
+Bounds are those of `support.promises`, measured by the serial numbers of pictures: captured media that is lost, and the gap until
+capture went on. The slow faults (node, API server) are in `test_cluster_faults.py`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from isotrack_api.manifest import GapReason, StopReason
+from isotrack_api.manifest import StopReason
 from support.cluster import GROUP, KubectlError, Object, Tenant, is_true
 from support.fault_cost import Cost, Costs, cost_of, last_sent, missing, sent_by, serials_of
 from support.ledger import Ledger
@@ -26,14 +26,6 @@ pytestmark = pytest.mark.realtime
 
 FPS = 15
 ALICE = Person(identity="alice", camera=Picture(pre_encoded=True, fps=FPS))
-LOST_SECONDS = 1.0
-"""What a killed recorder may lose of what it had received."""
-GAP_SECONDS = 20.0
-"""From a fault that costs the pod or a container to the first frame after it. It takes 2 to 6 s here; more than this would mean that
-somebody waits for a timeout."""
-BACK_SECONDS = 5.0
-"""The same for a recorder that is back in its place: joined, subscribed, and the first key frame has come. It takes a second; the kubelet
-would let it wait for ten."""
 
 
 def finish(tenant: Tenant, name: str, people: People) -> tuple[Object, Recorded]:
@@ -87,12 +79,7 @@ def test_an_evicted_pod_gets_a_successor_and_one_file_covers_both(tenant: Tenant
     (whole,) = recorded.of("alice")
     assert whole.file.attempt == 2, "one file over both pods"
     cost = cost_of(serials_of(recorded), fault, FPS, sent_by(Ledger.load(people.ledger)))
-    costs.note("pod evicted", cost)
-    assert cost.lost_seconds == 0, "captured media was lost"
-    between = [gap for track in whole.file.tracks for gap in track.gaps if gap.reason is GapReason.CRASHED]
-    assert max((gap.duration_ms for gap in between), default=0) < GAP_SECONDS * 1000, (
-        "the call goes on; so must its recording"
-    )
+    costs.judge("pod evicted", cost)
 
 
 def test_a_successor_that_is_still_on_its_way_is_taken_back_at_a_stop(tenant: Tenant, costs: Costs) -> None:
@@ -114,7 +101,7 @@ def test_a_successor_that_is_still_on_its_way_is_taken_back_at_a_stop(tenant: Te
     assert [attempt.n for attempt in recorded.manifest.attempts] == [1]
     assert recorded.manifest.stop_reason is StopReason.REQUESTED
     serials, sent = serials_of(recorded), sent_by(Ledger.load(people.ledger))
-    costs.note("pod evicted, no place for another, stopped", cost_of(serials, fault, FPS, sent))
+    costs.judge("pod evicted, no place for another, stopped", cost_of(serials, fault, FPS, sent))
     assert missing(serials, sent) == []
 
 
@@ -161,10 +148,7 @@ def test_a_recorder_that_is_killed_twice_is_back_at_once_both_times(tenant: Tena
     assert len(finished["status"]["attempts"]) == 1, "the pod stays"
     sent = sent_by(Ledger.load(people.ledger))
     found = [cost_of(serials_of(recorded), fault, FPS, sent) for fault in faults]
-    costs.note("recorder process killed", *found)
-    for cost in found:
-        assert cost.lost_seconds <= LOST_SECONDS, "captured media was lost"
-        assert cost.gap_seconds <= BACK_SECONDS
+    costs.judge("recorder process killed", *found)
     assert recorded.manifest.lost_ms > 0, "the loss is declared"
 
 
@@ -185,9 +169,7 @@ def test_a_recorder_container_that_is_killed_is_started_again_in_its_pod(tenant:
         assert the_pod(tenant, recording)["metadata"]["uid"] == pod["metadata"]["uid"]
     assert len(finished["status"]["attempts"]) == 1, "the pod stays"
     cost = cost_of(serials_of(recorded), fault, FPS, sent_by(Ledger.load(people.ledger)))
-    costs.note("recorder container killed", cost)
-    assert cost.lost_seconds <= LOST_SECONDS, "captured media was lost"
-    assert cost.gap_seconds <= GAP_SECONDS
+    costs.judge("recorder container killed", cost)
     assert recorded.manifest.lost_ms > 0, "the loss is declared"
 
 
@@ -212,9 +194,8 @@ def test_an_agent_that_is_killed_begins_again_in_its_pod_and_nothing_is_lost(ten
     assert [attempt["result"] for attempt in status["attempts"]] == ["Finished"], "the attempt goes on"
     serials, sent = serials_of(recorded), sent_by(Ledger.load(people.ledger))
     found = [cost_of(serials, fault, FPS, sent) for fault in faults]
-    costs.note("agent killed", *found)
+    costs.judge("agent killed", *found)
     assert missing(serials, sent) == []
-    assert found == [Cost(0, 0)] * 2
 
 
 def test_a_recording_that_is_deleted_in_mid_call_is_finished_and_leaves_nothing_behind(
@@ -234,8 +215,7 @@ def test_a_recording_that_is_deleted_in_mid_call_is_finished_and_leaves_nothing_
     assert recorded.one("alice").media.duration > 4
     serials = serials_of(recorded)
     assert missing(serials, sent_by(Ledger.load(people.ledger))) == []
-    costs.note("Recording deleted", Cost(max(0, fault - max(serials)) / FPS, math.inf))
-    assert max(serials) >= fault, "captured media was lost"
+    costs.judge("Recording deleted", Cost(max(0, fault - max(serials)) / FPS, math.inf))
     until(lambda: not left_of(tenant, recording, operator), "everything of it is gone", interval=0.5)
     bucket = tenant.cluster.bucket
     assert bucket.uploads(bucket.folder_of(f"{tenant.namespace}/gone-")) == []

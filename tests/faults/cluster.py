@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from isotrack_dev.paths import REPOSITORY
 
-FILES: Final = ("test_cluster_faults.py", "test_recording_faults.py")
+FILES: Final = ("test_cluster_faults.py", "test_recording_faults.py", "test_sweep.py")
 NOTHING_RAN: Final = "the cluster's tests did not run: see the output above"
 
 

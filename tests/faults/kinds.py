@@ -7,10 +7,11 @@ new fault is a new row.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from support.fault_proxy import RESET, SLOW
+from support.promises import NODE_LOST_SECONDS, PROCESS_LOST_SECONDS
 
 from .clocks import replace_on_wrong_clock, set_clock
 from .evidence import Evidence
@@ -28,13 +29,12 @@ from .stores import STORES, USUAL
 from .trial import Place, kill_at_random
 from .validate import NOTHING_LOST, Bounds
 
-PROCESS_DEATH: Final = Bounds(lost_seconds=1.0, gap_seconds=30.0)
+PROCESS_DEATH: Final = Bounds(lost_seconds=PROCESS_LOST_SECONDS, gap_seconds=30.0)
 """The promise is the first figure. The second one only tells a slow machine from a recorder that does not come back; what it
 really is stands in the report."""
 
-NODE_DEATH: Final = Bounds(lost_seconds=8.0, gap_seconds=30.0, complete=False)
-"""The checkpoint interval, 5 s, and 3 s."""
-NODE_DEATH_ELSEWHERE: Final = Bounds(lost_seconds=8.0, gap_seconds=30.0, complete=False, placed_ms=3000.0)
+NODE_DEATH: Final = Bounds(lost_seconds=NODE_LOST_SECONDS, gap_seconds=30.0, complete=False)
+NODE_DEATH_ELSEWHERE: Final = replace(NODE_DEATH, placed_ms=3000.0)
 """What the storage's clock, in whole seconds, can tell of two others."""
 HAND_OVER: Final = Bounds(lost_seconds=0.2, gap_seconds=30.0)
 """Nothing that was captured; what is on its way through the SFU at that instant has no receiver."""

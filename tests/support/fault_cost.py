@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .ledger import Ledger
+from .promises import CLUSTER_FAULTS, Promise
 from .recording_check import Recorded
 
 
@@ -28,6 +29,15 @@ class Cost:
         gap = "" if self.gap_seconds == math.inf else f", gap {self.gap_seconds:.2f} s"
         return f"lost {self.lost_seconds:.2f} s{gap}"
 
+    def beyond(self, promise: Promise) -> list[str]:
+        """What is more than was promised."""
+        found = []
+        if self.lost_seconds > promise.lost:
+            found.append(f"{self.lost_seconds:.2f} s of captured media lost, {promise.lost:g} may be")
+        if promise.gap is not None and self.gap_seconds > promise.gap:
+            found.append(f"{self.gap_seconds:.2f} s until capture went on, {promise.gap:g} may be")
+        return found
+
 
 class Costs:
     """What faults cost in one test run, for its summary."""
@@ -36,12 +46,18 @@ class Costs:
         self.lines: list[str] = []
         self.rows: list[dict[str, Any]] = []
 
-    def note(self, fault: str, *costs: Cost) -> None:
-        """Remember what a fault cost, each time that it struck."""
+    def judge(self, fault: str, *costs: Cost) -> None:
+        """Remember what a fault of `CLUSTER_FAULTS` cost, each time that it struck; then hold it to what it may.
+
+        Raises:
+            AssertionError: It was more.
+        """
         self.lines.append(f"{fault}: {'; '.join(map(str, costs))}")
         for cost in costs:
             gap = None if cost.gap_seconds == math.inf else cost.gap_seconds
             self.rows.append({"fault": fault, "lost": cost.lost_seconds, "gap": gap})
+        beyond = [text for cost in costs for text in cost.beyond(CLUSTER_FAULTS[fault])]
+        assert not beyond, f"{fault}: {'; '.join(beyond)}"
 
 
 def last_sent(ledger: Ledger, who: str = "alice") -> int:

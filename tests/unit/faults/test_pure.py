@@ -238,6 +238,8 @@ def test_the_report_matches_golden(golden: Golden) -> None:
             ],
             "costs": [
                 {"fault": "node drained", "lost": 0.0, "gap": 1.5},
+                {"fault": "recorder process killed", "lost": 0.4, "gap": 1.5},
+                {"fault": "recorder process killed", "lost": 1.2, "gap": 0.5},
                 {"fault": "node died, stopped before anybody went on", "lost": 4.2, "gap": None},
             ],
             "failed": ["test_an_evicted_pod_gets_a_successor"],
