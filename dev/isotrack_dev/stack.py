@@ -102,6 +102,11 @@ class Stack:
         return known[component]
 
     @property
+    def pod_logs(self) -> tuple[Path, ...]:
+        """/var/log/pods of each node, as seen from outside; the second one is there while that node runs."""
+        return tuple(layout.state / "var-log" / "pods" for layout in (self.layout, self.layout.second))
+
+    @property
     def kubectl(self) -> Kubectl:
         """Call it to run kubectl as cluster-admin: `stack.kubectl("get", "pods")`.
 

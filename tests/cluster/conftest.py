@@ -27,6 +27,10 @@ from isotrack_dev.progress import for_terminal
 from isotrack_dev.stack import Stack
 from support.cluster import Cluster, Tenant, fresh_name, tenant_objects
 from support.fault_cost import Costs
+from support.looped import looped
+from support.overheard import Overheard, unheard, watching
+from support.rawkube import access_of
+from support.secrecy import told_secrets
 
 COSTS = pytest.StashKey[Costs]()
 
@@ -109,11 +113,22 @@ def operator(stack: Stack, cluster: Cluster) -> str:
 
 
 @pytest.fixture
-def tenant(cluster: Cluster, operator: str, tmp_path: Path) -> Iterator[Tenant]:
-    """A tenant of the test's own: namespace, class, credentials."""
+def tenant(cluster: Cluster, operator: str, stack: Stack, tmp_path: Path) -> Iterator[Tenant]:
+    """A tenant of the test's own: namespace, class, credentials. No secret was told meanwhile, by anybody, anywhere."""
     requirements.ensure(["integration"], for_terminal(), tmp_path / "apt.log")
     name = fresh_name("team")
-    cluster.apply(*tenant_objects(cluster, name, operator))
-    yield Tenant(cluster, name, tmp_path)
-    cluster.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
-    cluster.kubectl("delete", "recordingclass", name, "--wait=false")
+    listening = Overheard(watching(access_of(cluster.kubeconfig)), stack.pod_logs)
+    with looped(listening) as (_, heard):
+        cluster.apply(*tenant_objects(cluster, name, operator))
+        yield Tenant(cluster, name, tmp_path)
+        cluster.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
+        cluster.kubectl("delete", "recordingclass", name, "--wait=false")
+    outputs = heard.outputs()
+    assert unheard(outputs, name) == []
+    assert any(one.startswith(f"log {operator}_") for one in outputs), "nobody listened to the operator"
+    environment = cluster.environment
+    secrets = {
+        "the SFU's secret": environment["LIVEKIT_API_SECRET"],
+        "the storage's secret key": environment["AWS_SECRET_ACCESS_KEY"],
+    }
+    assert list(told_secrets({**outputs, **cluster.bucket.contents(name)}, secrets)) == []

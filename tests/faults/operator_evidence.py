@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Final
 
+from support.secrecy import told_secrets
+
 from .evidence import Kill
 
 ANY: Final = "any"
@@ -105,9 +107,8 @@ def nothing_is_orphaned(after: Aftermath) -> Iterator[str]:
 
 
 def no_secret_is_told(after: Aftermath) -> Iterator[str]:
-    """Not in a log, a status or an Event."""
-    for name, text in after.outputs.items():
-        yield from (f"{name} holds {what}" for what, secret in after.secrets.items() if secret in text)
+    """Not in a log, a status or an Event; nor anything that looks like a token."""
+    yield from told_secrets({name: text.encode() for name, text in after.outputs.items()}, after.secrets)
 
 
 CHECKS: Final[tuple[Check, ...]] = (

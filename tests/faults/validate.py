@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 from isotrack_api.manifest import Manifest, ManifestFile
 from isotrack_recorder.checksums import FileSums
 from isotrack_recorder.finalise.gaps import LOSSES
+from support.secrecy import told_secrets
 
 from .evidence import Evidence
 from .losses import Hole, holes, positions
@@ -28,7 +29,6 @@ PLACED_MS: Final = 400.0
 the timeline is exact is shown elsewhere; here a restart must not have moved it."""
 LEAST_SENT: Final = 50
 """A source that sent less was hardly there."""
-_JWT: Final = re.compile(rb"eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}")
 _KNOWN_KEYS: Final = re.compile(
     r"intent\.json|recording\.json|attempts/recovered\.json|attempts/[1-9][0-9]*/(intent|claim|manifest)\.json"
 )
@@ -272,12 +272,7 @@ def status_agrees_with_the_bucket(evidence: Evidence, _: Bounds) -> Iterator[str
 
 def no_secret_is_told(evidence: Evidence, _: Bounds) -> Iterator[str]:
     """No secret is in any log, last word or object; nor anything that looks like a token."""
-    for name, content in {**evidence.outputs, **evidence.objects}.items():
-        for what, secret in evidence.secrets.items():
-            if secret.encode() in content:
-                yield f"{name} holds {what}"
-        if _JWT.search(content):
-            yield f"{name} holds a token"
+    yield from told_secrets({**evidence.outputs, **evidence.objects}, evidence.secrets)
 
 
 CHECKS: Final[tuple[Check, ...]] = (

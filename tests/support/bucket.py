@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,15 @@ class Bucket:
     def read(self, key: str) -> bytes:
         """Content of an object."""
         return self._client.get_object(Bucket=self.name, Key=key)["Body"].read()
+
+    def contents(self, part: str) -> dict[str, bytes]:
+        """All objects whose key has this in it, without those that go meanwhile."""
+        found: dict[str, bytes] = {}
+        for key in self._keys(""):
+            if part in key:
+                with suppress(self._client.exceptions.NoSuchKey):
+                    found[key] = self.read(key)
+        return found
 
     def write(self, key: str, content: bytes) -> None:
         """Put an object."""

@@ -43,26 +43,41 @@ class Answer:
         return str(self.body.get("message", ""))
 
 
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How to reach an API server, and who one is there."""
+
+    server: str
+    tls: ssl.SSLContext
+    headers: Mapping[str, str]
+
+
+def access_of(kubeconfig: Path, token: str | None = None) -> Access:
+    """What a kubeconfig's current context says. With `token`, that identity instead of the one in the file."""
+    config = yaml.safe_load(kubeconfig.read_text())
+    context = _named(config["contexts"], config["current-context"], "context")
+    cluster = _named(config["clusters"], context["cluster"], "cluster")
+    user = _named(config["users"], context["user"], "user") if token is None else {"token": token}
+    base = kubeconfig.parent
+    tls = ssl.create_default_context(cadata=_text(cluster, "certificate-authority", base))
+    if "client-certificate" in user or "client-certificate-data" in user:
+        with tempfile.NamedTemporaryFile("w", suffix=".pem") as pem:
+            pem.write(_text(user, "client-certificate", base) + "\n" + _text(user, "client-key", base))
+            pem.flush()
+            tls.load_cert_chain(pem.name)
+    return Access(cluster["server"], tls, {"Authorization": f"Bearer {user['token']}"} if "token" in user else {})
+
+
 class RawKube:
     """One connection, made from a kubeconfig's current context. Close it, or use it as a context manager."""
 
     def __init__(self, kubeconfig: Path, token: str | None = None) -> None:
         """With `token`, that identity is used instead of the one in the file."""
-        config = yaml.safe_load(kubeconfig.read_text())
-        context = _named(config["contexts"], config["current-context"], "context")
-        cluster = _named(config["clusters"], context["cluster"], "cluster")
-        user = _named(config["users"], context["user"], "user") if token is None else {"token": token}
-        base = kubeconfig.parent
-        tls = ssl.create_default_context(cadata=_text(cluster, "certificate-authority", base))
-        if "client-certificate" in user or "client-certificate-data" in user:
-            with tempfile.NamedTemporaryFile("w", suffix=".pem") as pem:
-                pem.write(_text(user, "client-certificate", base) + "\n" + _text(user, "client-key", base))
-                pem.flush()
-                tls.load_cert_chain(pem.name)
-        url = urlsplit(cluster["server"])
+        access = access_of(kubeconfig, token)
+        url = urlsplit(access.server)
         assert url.hostname
-        self._connection = http.client.HTTPSConnection(url.hostname, url.port or 443, context=tls, timeout=60)
-        self._headers = {"Authorization": f"Bearer {user['token']}"} if "token" in user else {}
+        self._connection = http.client.HTTPSConnection(url.hostname, url.port or 443, context=access.tls, timeout=60)
+        self._headers = access.headers
 
     def __enter__(self) -> Self:
         return self
@@ -74,7 +89,8 @@ class RawKube:
         """Send one request."""
         target = f"{path}?{urlencode(query)}" if query else path
         data = None if body is None else json.dumps(body).encode()
-        self._connection.request(method, target, data, self._headers | {"Content-Type": content_type, "Accept": JSON})
+        headers = {**self._headers, "Content-Type": content_type, "Accept": JSON}
+        self._connection.request(method, target, data, headers)
         response = self._connection.getresponse()
         warnings = tuple(_warning_text(value) for value in response.headers.get_all("Warning") or ())
         raw = response.read()
