@@ -70,6 +70,8 @@ def try_keys(store: Store, stem: str) -> str:
     for upload in list(store.unfinished(stem)):
         store.abort_upload(upload.key, upload.upload_id)
     capabilities = store.probe(f"{stem}{secrets.token_hex(4)}")
+    if capabilities.keeps_versions and not capabilities.retains:
+        store.remove([*store.versions(stem)])  # what was deleted is only hidden there
     return "; ".join([*weaknesses(capabilities), *_skew_warning(store.clock_skew_seconds)])
 
 
