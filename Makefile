@@ -60,7 +60,7 @@ lint: $(STAMP) ## Style, types, layer contracts, generated files
 	@$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
 	@$(MAKE) --no-print-directory verify
 
-faults: $(STAMP) ## Kill recordings hundreds of times, break a cluster, write docs/reliability.md; some 25 minutes, as root (ARGS=--help)
+faults: $(STAMP) ## Kill recordings hundreds of times, break a cluster, write docs/reliability.md; some 45 minutes, as root (ARGS=--help)
 	@$(DEV) build
 	@$(BIN)/python -m faults $(or $(ARGS),--cluster --report)
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from .kinds import KINDS, Job
 from .result import Result, judged
-from .sites import Failpoint, failpoints, operator_failpoints, side_by_side
+from .sites import Failpoint, new_failpoints, operator_failpoints, side_by_side
 from .stores import USUAL
 from .trial import Place
 
@@ -69,7 +69,7 @@ def jobs_elsewhere(asked: Asked, stores: Sequence[str]) -> list[Job]:
 
 
 def failpoint_jobs(place: Place, asked: Asked) -> Iterator[Job]:
-    """Find out what the processes pass, and make trials of each failpoint; those of large files only where they differ."""
+    """Find out what the processes pass, and make trials of each failpoint; those of a further scenario only where it differs."""
     known: set[Failpoint] = set()
     kinds = [kind for kind in FAILPOINT_KINDS if kind in asked.kinds]
     with _lanes(TRACES_AT_ONCE) as submit:
@@ -79,7 +79,7 @@ def failpoint_jobs(place: Place, asked: Asked) -> Iterator[Job]:
         if "operator" in passed:
             details = [str(failpoint) for failpoint in operator_failpoints(passed["operator"])]
         else:
-            found = [[one for one in failpoints(name, lines) if one not in known] for name, lines in passed.items()]
+            found = [new_failpoints(name, lines, known) for name, lines in passed.items()]
             known.update(chain.from_iterable(found))
             details = side_by_side(*found)
         if asked.failpoints is not None:

@@ -21,11 +21,11 @@ from support.wall_clock import preloaded
 
 from .evidence import Evidence, Kill
 from .failing import RUNNER
-from .gather import Done, gather
-from .pod_changes import lose
+from .gather import Done
+from .pod_changes import Attempts, lose
 from .pods import VICTIMS as VICTIM_NAMES
 from .pods import Container, Pod
-from .trial import Place, finish, recorded, start
+from .trial import Place, concluded, recorded
 
 HOUR: Final = 3600
 WRONG_BY: Final = 3 * HOUR
@@ -93,16 +93,14 @@ def set_clock(place: Place, room: str, seed: int) -> Evidence:
                     _start(container)
                 recorded(pod)
             time.sleep(chance.uniform(0.5, 1.5))
-            ended = time.time()
-            place.end_call(room)
-        finish(pod)
+            ended = place.end_call(room)
         faults = {
             f"a clock that was set, as the {VICTIM_NAMES[container.command]} saw it": steps(
                 _trace(container).read_text()
             )
             for container in (pod.recorder, pod.agent)
         }
-        return gather(place.bucket, Done([pod], ledger, (began, ended), kills, faults))
+        return concluded(place, Done([pod], ledger, (began, ended), kills, faults))
 
 
 def replace_on_wrong_clock(place: Place, room: str, seed: int) -> Evidence:
@@ -112,34 +110,24 @@ def replace_on_wrong_clock(place: Place, room: str, seed: int) -> Evidence:
     """
     requirements.ensure(["clock"], for_terminal(), place.folder / "apt.log")
     chance = random.Random(seed)
-    pods: list[Pod] = []
     kills: list[Kill] = []
     began, wrong = 0.0, 0
-    with WallClock(place.folder / f"{room}.clock") as clock:
+    with WallClock(place.folder / f"{room}.clock") as clock, Attempts(place, room) as pods:
         clock.set(WRONG_BY if seed % 2 else -WRONG_BY)
-        try:
-            with place.studio.publishing(room) as ledger:
-                for attempt in (1, 2, 3):
-                    if pods:
-                        kills.append(lose(pods[-1]))
-                    more = clock.environment if attempt == 2 else {}
-                    folder = place.folder / room / f"attempt-{attempt}"
-                    pods.append(Pod(folder, place.livekit, place.s3, room, attempt, more=more))
-                    clock.pods += pods[-1:] if attempt == 2 else []
-                    start(pods[-1])
-                    seen = recorded(pods[-1])
-                    began = began or seen
-                    if attempt == 2:
-                        wrong = int(abs(_told(pods[-1]) - time.time()) > FAR_SECONDS)
-                    time.sleep(chance.uniform(7.0, 10.0))
-                ended = time.time()
-                place.end_call(room)
-            finish(pods[-1])
-            faults = {"a successor's clock that was wrong by hours": wrong}
-            return gather(place.bucket, Done(pods, ledger, (began, ended), kills, faults))
-        finally:
-            for pod in pods:
-                pod.__exit__()
+        with place.studio.publishing(room) as ledger:
+            for attempt in (1, 2, 3):
+                if pods.all:
+                    kills.append(lose(pods.last))
+                pods.begin(clock.environment if attempt == 2 else {})
+                clock.pods += pods.all[-1:] if attempt == 2 else []
+                seen = recorded(pods.last)
+                began = began or seen
+                if attempt == 2:
+                    wrong = int(abs(_told(pods.last) - time.time()) > FAR_SECONDS)
+                time.sleep(chance.uniform(7.0, 10.0))
+            ended = place.end_call(room)
+        faults = {"a successor's clock that was wrong by hours": wrong}
+        return concluded(place, Done(pods.all, ledger, (began, ended), kills, faults))
 
 
 def _told(pod: Pod) -> float:

@@ -67,7 +67,7 @@ class Kill:
     """A process that was killed (SIGKILL)."""
 
     victim: str
-    """`recorder`, `agent` or `pod` (both, and the spool is gone); `handed over` is no kill, but may cost something, too."""
+    """A name of `pods.VICTIMS`, or `pod` (recorder and agent, and the spool is gone); `handed over` is no kill, but may cost something, too."""
     at: float
     hit: bool
     """It was running, and the kill is what ended it."""

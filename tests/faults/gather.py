@@ -16,7 +16,7 @@ from support.bucket import Bucket
 
 from .evidence import Evidence, Kill, Recorded, tracks_of
 from .people import Ledger
-from .pods import Pod
+from .pods import Recorder
 
 _ATTEMPT: Final = re.compile(r"attempts/([1-9][0-9]*)/manifest\.json")
 
@@ -25,7 +25,7 @@ _ATTEMPT: Final = re.compile(r"attempts/([1-9][0-9]*)/manifest\.json")
 class Done:
     """What the trial did, beside what the bucket says."""
 
-    pods: Sequence[Pod]
+    pods: Sequence[Recorder]
     """In order of their attempts; the last one ended the recording."""
     ledger: Ledger
     obliged: tuple[float, float]
@@ -62,7 +62,7 @@ def gather(
         outputs={**outputs, **(more_outputs or {})},
         termination=done.pods[-1].termination if last_words else None,
         reports=tuple(done.reports),
-        secrets=_secrets(done.pods),
+        secrets={what: secret for pod in done.pods for what, secret in pod.secrets().items()},
         manifest=manifest,
         attempts={
             int(match[1]): attempt
@@ -100,16 +100,3 @@ def _files_of(body: bytes) -> tuple[ManifestFile, ...]:
         return tuple(ManifestFile.model_validate(file) for file in json.loads(body).get("files", ()))
     except ValueError:
         return ()
-
-
-def _secrets(pods: Sequence[Pod]) -> dict[str, str]:
-    first = pods[0]
-    found = {"the storage's secret key": first.s3.secret_key, "the SFU's secret": first.livekit.api_secret}
-    for pod in pods:
-        found[f"the join token of attempt {pod.attempt}"] = pod.token
-        if pod.api is not None:
-            found[f"the API token of attempt {pod.attempt}"] = pod.api.token_file.read_text()
-        kept = pod.folder / "run" / "token"
-        if kept.exists():
-            found[f"the newer join token of attempt {pod.attempt}"] = kept.read_text()
-    return found

@@ -15,8 +15,8 @@ from support.promises import NODE_LOST_SECONDS, PROCESS_LOST_SECONDS
 
 from .clocks import replace_on_wrong_clock, set_clock
 from .evidence import Evidence
-from .failing import crash_at
-from .finalising import crash_finaliser
+from .failing import crash_at, crash_successor
+from .finalising import crash_check, crash_finaliser, crash_sweeper
 from .operator_evidence import Aftermath
 from .operator_stories import kill_operator_at
 from .operator_sweeps import kill_sweeping_operator
@@ -24,6 +24,7 @@ from .people import EVERYBODY, LARGE
 from .plans import random_kills
 from .pod_changes import finish_by_hand, hand_over, replace_lost_pods
 from .sites import parse, parse_all
+from .standalone import crash_shipper
 from .storage_faults import REFUSALS, break_storage, outlast, stop_storage
 from .stores import STORES, USUAL
 from .trial import Place, kill_at_random
@@ -38,6 +39,10 @@ NODE_DEATH_ELSEWHERE: Final = replace(NODE_DEATH, placed_ms=3000.0)
 """What the storage's clock, in whole seconds, can tell of two others."""
 HAND_OVER: Final = Bounds(lost_seconds=0.2, gap_seconds=30.0)
 """Nothing that was captured; what is on its way through the SFU at that instant has no receiver."""
+SMALL_SEGMENT_BYTES: Final = 8 * 1024
+"""A call's facts fill one within seconds."""
+RECLAIM_SECONDS: Final = 42.0
+"""Files begin to be made half a minute behind a call's begin, and nothing of it is given back before a whole part is on the disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +92,10 @@ class Kind:
     """How often on each further S3 server."""
     fails: tuple[str, ...] = ()
     """Processes of which every failpoint is a trial."""
+    scene: str = ""
+    """What the report adds to a failpoint's process, where another kind has the same process in other circumstances."""
+    media: bool = True
+    """Whether anything is recorded."""
 
 
 KINDS: Final[Mapping[str, Kind]] = {
@@ -121,11 +130,45 @@ KINDS: Final[Mapping[str, Kind]] = {
         lambda place, room, job: crash_at(place, room, parse_all(job.detail), LARGE, seconds=7.0),
         fails=("capture", "agent"),
     ),
+    "failpoint-reclaim": Kind(
+        "the same where the spool is given back while the call goes on: segments of frames and of facts that are shipped",
+        PROCESS_DEATH,
+        lambda place, room, job: crash_at(
+            place, room, parse_all(job.detail), LARGE, seconds=RECLAIM_SECONDS, segment_bytes=SMALL_SEGMENT_BYTES
+        ),
+        fails=("capture", "agent"),
+    ),
+    "failpoint-successor": Kind(
+        "the same in the second attempt, which goes on from what the first one had copied before it was lost with its spool",
+        NODE_DEATH,
+        lambda place, room, job: crash_successor(place, room, parse_all(job.detail)),
+        fails=("agent",),
+        scene="second attempt",
+    ),
+    "failpoint-shipper": Kind(
+        "death of what ships beside `isotrack record --output s3://…`, before, after or within a call that changes files or objects",
+        NOTHING_LOST,
+        lambda place, room, job: crash_shipper(place, room, parse_all(job.detail)),
+        fails=("shipper",),
+    ),
     "failpoint-finaliser": Kind(
         "death of the finaliser before or after one of its S3 calls, as it finishes what a lost pod had copied",
         NODE_DEATH,
         lambda place, room, job: crash_finaliser(place, room, parse_all(job.detail)),
         fails=("finalise",),
+    ),
+    "failpoint-sweeper": Kind(
+        "the same of a sweep, which has to find that recording, and an upload that nobody completes, first",
+        NODE_DEATH,
+        lambda place, room, job: crash_sweeper(place, room, parse_all(job.detail)),
+        fails=("sweep",),
+    ),
+    "failpoint-check": Kind(
+        "death of the Job that tries a class's storage before or after one of its calls; the next one finds a storage that works, and leaves nothing",
+        NOTHING_LOST,
+        lambda place, room, job: crash_check(place, room, parse_all(job.detail)),
+        fails=("check",),
+        media=False,
     ),
     "pod-lost": Kind(
         "loss of the pod with its spool at random times, the next attempt begins at once; twice in each recording",
@@ -198,6 +241,8 @@ KINDS: Final[Mapping[str, Kind]] = {
                 place, room, story, parse(job.detail) if job.detail else None
             ),
             fails=("operator",),
+            scene=story,
+            media=False,
         )
         for story, what in (
             ("recorded", "that is recorded, stopped and uploaded"),
@@ -212,5 +257,7 @@ KINDS: Final[Mapping[str, Kind]] = {
         NOTHING_LOST,
         lambda place, room, job: kill_sweeping_operator(place, room, parse(job.detail) if job.detail else None),
         fails=("operator",),
+        scene="sweeps",
+        media=False,
     ),
 }

@@ -1,4 +1,4 @@
-"""What is known after a trial of the operator, and what is wrong with it (pure)."""
+"""What is known after a trial without media, of the operator mostly, and what is wrong with it (pure)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Expected:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Aftermath:
-    """All that a trial of the operator left behind."""
+    """All that a trial of the operator left behind, or one of a Job that touches no media."""
 
     expected: Expected | None
     """None: it was not about a Recording."""
@@ -36,7 +36,7 @@ class Aftermath:
     """As it was last: finished, or on its way out."""
     kills: tuple[Kill, ...] = ()
     faults: Mapping[str, int] = field(default_factory=dict)
-    """Failpoint → how often the operator was seen to die there."""
+    """Failpoint → how often a process was seen to die there."""
     jobs: tuple[tuple[str, str], ...] = ()
     """(name, uid) of every Job that ever was."""
     pods: tuple[tuple[str, str], ...] = ()
@@ -127,5 +127,5 @@ def judge(after: Aftermath) -> tuple[tuple[str, ...], tuple[str, ...]]:
     missed = [f"{fault} was not seen to happen" for fault, count in after.faults.items() if not count]
     missed += [f"the kill of the {kill.victim} hit nothing" for kill in after.kills if not kill.hit]
     if not after.faults:
-        missed.append("nothing was done to the operator")
+        missed.append("nothing was done to it")
     return findings, tuple(missed)

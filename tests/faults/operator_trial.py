@@ -24,10 +24,10 @@ from isotrack_operator.builders import names
 from support.waiting import until
 
 from .evidence import Kill
-from .failing import fired_at
 from .operator_evidence import Aftermath, Expected
 from .operator_place import KINDS, Api, Object, OperatorPlace
 from .pods import TESTS
+from .runner import fired_at
 from .sites import MARK, Failpoint
 
 NAME: Final = "standup"

@@ -8,46 +8,65 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from isotrack_recorder.errors import DrainedError
 from support.waiting import until
 
 from .evidence import Evidence, Kill
 from .gather import Done, gather
-from .pods import Pod
-from .trial import END_SECONDS, Place, finish, recorded, start
+from .pods import END_SECONDS, Pod
+from .trial import Place, concluded, recorded, start
 
 ISOTRACK: Final = Path(sys.executable).with_name("isotrack")
 FINALISE_SECONDS: Final = 120.0
 PODS: Final = 3
 
 
+class Attempts:
+    """Pods of one recording, one behind the other: use as a context manager, their processes are gone afterwards."""
+
+    def __init__(self, place: Place, room: str) -> None:
+        self._place, self._room = place, room
+        self.all: list[Pod] = []
+
+    @property
+    def last(self) -> Pod:
+        return self.all[-1]
+
+    def begin(self, more: Mapping[str, str] | None = None) -> None:
+        """Start the next one; `more` is its environment."""
+        attempt = len(self.all) + 1
+        folder = self._place.folder / self._room / f"attempt-{attempt}"
+        self.all.append(Pod(folder, self._place.livekit, self._place.s3, self._room, attempt, more=more or {}))
+        start(self.last)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for pod in self.all:
+            pod.__exit__()
+
+
 def replace_lost_pods(place: Place, room: str, seed: int) -> Evidence:
     """Pods are lost at random times, the next attempt begins at once; the last one ends the recording."""
     chance = random.Random(seed)
-    pods: list[Pod] = []
     kills: list[Kill] = []
     began = 0.0
-    try:
+    with Attempts(place, room) as pods:
         with place.studio.publishing(room) as ledger:
-            while len(pods) < PODS:
-                if pods:
-                    kills.append(lose(pods[-1]))
-                pods.append(_next_pod(place, room, pods))
-                start(pods[-1])
-                seen = recorded(pods[-1])
+            while len(pods.all) < PODS:
+                if pods.all:
+                    kills.append(lose(pods.last))
+                pods.begin()
+                seen = recorded(pods.last)
                 began = began or seen
                 time.sleep(chance.uniform(1.0, 9.0))
-            ended = time.time()
-            place.end_call(room)
-        finish(pods[-1])
-        return gather(place.bucket, Done(pods, ledger, (began, ended), kills))
-    finally:
-        for pod in pods:
-            pod.__exit__()
+            ended = place.end_call(room)
+        return concluded(place, Done(pods.all, ledger, (began, ended), kills))
 
 
 def finish_by_hand(place: Place, room: str, seed: int) -> Evidence:
@@ -67,24 +86,21 @@ def finish_by_hand(place: Place, room: str, seed: int) -> Evidence:
 def hand_over(place: Place, room: str, seed: int) -> Evidence:
     """Pods are told to go (SIGTERM) at random times; the successor's start and the signal come in either order."""
     chance = random.Random(seed)
-    pods: list[Pod] = []
     changes: list[Kill] = []
     drained = 0
-    try:
+    with Attempts(place, room) as pods:
         with place.studio.publishing(room) as ledger:
-            pods.append(_next_pod(place, room, pods))
-            start(pods[-1])
-            began = at_work(place, pods[-1])
-            while len(pods) < PODS:
+            pods.begin()
+            began = at_work(place, pods.last)
+            while len(pods.all) < PODS:
                 time.sleep(chance.uniform(0.5, 3.0))
-                before = pods[-1]
+                before = pods.last
                 signal_first = chance.random() < 0.5
                 if signal_first:
                     before.agent.terminate()
                     time.sleep(chance.uniform(0.0, 0.5))
-                pods.append(_next_pod(place, room, pods))
-                start(pods[-1])
-                at_work(place, pods[-1])
+                pods.begin()
+                at_work(place, pods.last)
                 if not signal_first:
                     before.agent.terminate()
                 changes.append(Kill("handed over", before.left_at(), hit=True))
@@ -94,19 +110,9 @@ def hand_over(place: Place, room: str, seed: int) -> Evidence:
                 before.recorder.terminate()
                 before.recorder.wait(END_SECONDS)
             time.sleep(chance.uniform(0.5, 2.0))
-            ended = time.time()
-            place.end_call(room)
-        finish(pods[-1])
+            ended = place.end_call(room)
         faults = {"drained": drained}
-        return gather(place.bucket, Done(pods, ledger, (began, ended), changes, faults))
-    finally:
-        for pod in pods:
-            pod.__exit__()
-
-
-def _next_pod(place: Place, room: str, pods: Sequence[Pod]) -> Pod:
-    attempt = len(pods) + 1
-    return Pod(place.folder / room / f"attempt-{attempt}", place.livekit, place.s3, room, attempt)
+        return concluded(place, Done(pods.all, ledger, (began, ended), changes, faults))
 
 
 def at_work(place: Place, pod: Pod) -> float:

@@ -13,26 +13,67 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Protocol, Self
 from urllib.parse import urlsplit
 
+from isotrack_api.base import DEFAULT_CHECKPOINT_SECONDS
 from isotrack_api.intent import Intent, LiveKitSource, RecordingRef, S3Destination
 from isotrack_dev.servers import LiveKitInfo, S3Info
 from isotrack_recorder.ship.kube import KubeSettings
 from isotrack_recorder.sources.livekit.access import MintedTokens
 from isotrack_recorder.spool.journal import decode_journal
+from isotrack_recorder.spool.journal_files import PAST_NAME, journal_numbers, journal_path
 from support.waiting import until
 
 from .evidence import Kill
+from .runner import FOLDER, PREFIX
 
 RECORDER: Final = Path(sys.executable).with_name("isotrack-recorder")
 TESTS: Final = Path(__file__).parents[1]
-PREFIX: Final = "faults"
+END_SECONDS: Final = 90.0
+"""For whoever is to end."""
+GOOD_ENDS: Final = (0, -signal.SIGTERM)
+"""Of a recorder. −SIGTERM: it had been killed a moment ago, and was told to go before it could listen."""
 Command = Literal["capture", "agent"]
-VICTIMS: Final[Mapping[str, str]] = {"capture": "recorder", "agent": "agent"}
+VICTIMS: Final[Mapping[str, str]] = {
+    "capture": "recorder",
+    "agent": "agent",
+    "finalise": "finaliser",
+    "sweep": "sweeper",
+    "check": "checker",
+    "shipper": "shipper",
+    "operator": "operator",
+}
+"""What people call a process, by what a failpoint calls it."""
+
+
+class Recorder(Protocol):
+    """Whoever recorded: a pod, or `isotrack record`."""
+
+    @property
+    def prefix(self) -> str:
+        """Of the recording's keys."""
+
+    @property
+    def termination(self) -> Mapping[str, object] | None:
+        """Its last words for machines; None where it speaks to people only."""
+
+    def finish(self) -> object:
+        """Wait until it has done its work.
+
+        Raises:
+            AssertionError: It ended badly, or not at all.
+        """
+
+    def outputs(self) -> dict[str, bytes]:
+        """All that it has written for people."""
+
+    def secrets(self) -> dict[str, str]:
+        """What must not be in any output, by what it is."""
 
 
 @dataclass(slots=True)
@@ -115,6 +156,7 @@ class Pod:
     """The API server of the agent; None = there is no cluster."""
     more: Mapping[str, str] = field(default_factory=dict)
     """Further environment of both processes."""
+    checkpoint_seconds: int = DEFAULT_CHECKPOINT_SECONDS
     recorder: Container = field(init=False)
     agent: Container = field(init=False)
     intent: Intent = field(init=False)
@@ -135,7 +177,11 @@ class Pod:
             uid=self.api.uid if self.api else str(uuid.uuid5(uuid.NAMESPACE_URL, self.room)),
         )
         storage = S3Destination(
-            bucket=self.s3.bucket, prefix=PREFIX, endpoint=self.endpoint or self.s3.endpoint, region=self.s3.region
+            bucket=self.s3.bucket,
+            prefix=PREFIX,
+            endpoint=self.endpoint or self.s3.endpoint,
+            region=self.s3.region,
+            checkpoint_seconds=self.checkpoint_seconds,
         )
         self.intent = Intent(
             recording=recording,
@@ -143,7 +189,7 @@ class Pod:
             call_id=self.room,
             source=LiveKitSource(url=self.livekit.url, identity=identity),
             storage=storage,
-            folder=f"faults/{self.room}",
+            folder=f"{FOLDER}/{self.room}",
         )
         environment = {
             "PATH": os.environ["PATH"],
@@ -194,11 +240,35 @@ class Pod:
             return {}
         return loaded
 
+    def finish(self, good: Collection[int] = GOOD_ENDS) -> int:
+        """Wait for the agent's end, then end the recorder as the kubelet does; the recorder's exit code.
+
+        Raises:
+            AssertionError: The agent ended badly, the recorder with another code than `good`, or one of them runs on.
+        """
+        code = self.agent.wait(END_SECONDS)
+        assert code == 0, f"the agent ended with {code}: {self.agent.tail()}"
+        self.recorder.terminate()
+        code = self.recorder.wait(END_SECONDS)
+        assert code in good, f"the recorder ended with {code}: {self.recorder.tail()}"
+        return code
+
     def outputs(self) -> dict[str, bytes]:
         """All that its processes have written for people."""
         names = ("recorder.log", "agent.log", "termination-log")
         paths = [path for name in names if (path := self.folder / name).exists()]
         return {f"attempt {self.attempt}: {path.name}": path.read_bytes() for path in paths}
+
+    def secrets(self) -> dict[str, str]:
+        """What must not be in any output, by what it is."""
+        found = {"the storage's secret key": self.s3.secret_key, "the SFU's secret": self.livekit.api_secret}
+        found[f"the join token of attempt {self.attempt}"] = self.token
+        if self.api is not None:
+            found[f"the API token of attempt {self.attempt}"] = self.api.token_file.read_text()
+        kept = self.folder / "run" / "token"
+        if kept.exists():
+            found[f"the newer join token of attempt {self.attempt}"] = kept.read_text()
+        return found
 
     def left_at(self) -> float:
         """When the recorder's newest process had stopped capturing.
@@ -217,12 +287,26 @@ class Pod:
 
     def captures(self, tracks: int) -> bool:
         """Whether the present process of the recorder receives so many tracks."""
-        journals = sorted(self.spool.glob("i*/journal.ndjson"))
-        events = decode_journal(journals[-1].read_bytes()) if journals else ()
-        own, seen = False, set()
-        for event in events:
-            if event["e"] == "start":
-                own = event["at"] >= self.recorder.started_ns
-            elif event["e"] == "codec":
-                seen.add(event["track"])
-        return own and len(seen) >= tracks
+        return captures(self.spool, self.recorder.started_ns, tracks)
+
+
+def captures(spool: Path, since_ns: int, tracks: int) -> bool:
+    """Whether a process that was started after that instant (CLOCK_MONOTONIC) receives so many tracks."""
+    folders = sorted(spool.glob("i*"))
+    own, seen = False, set()
+    for event in decode_journal(_journal(folders[-1])) if folders else ():
+        if event["e"] == "start":
+            own = event["at"] >= since_ns
+        elif event["e"] == "codec":
+            seen.add(event["track"])
+    return own and len(seen) >= tracks
+
+
+def _journal(folder: Path) -> bytes:
+    """All that is there of an incarnation's journal."""
+    paths = [folder / PAST_NAME, *(journal_path(folder, number) for number in journal_numbers(folder))]
+    found = []
+    for path in paths:
+        with suppress(FileNotFoundError):  # given back at this moment, or nothing was yet
+            found.append(path.read_bytes())
+    return b"".join(found)

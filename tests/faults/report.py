@@ -12,6 +12,7 @@ from support.promises import CLUSTER_FAULTS, NODE_LOST_SECONDS, PROCESS_LOST_SEC
 
 from .kinds import KINDS, parse_job
 from .losses import histogram
+from .result import KILLED
 from .sites import parse_all
 from .stores import CHARACTERS
 
@@ -50,7 +51,8 @@ while they are killed, or while the storage misbehaves; what was killed is start
 - nothing is left over: no unfinished upload, no file that nobody lists;
 - no secret and no token is in any log, last word or object.
 
-The operator is tried on a real API server with the controllers of Jobs and of deletion: it dies before or after one write and is started again, and the Recording has to come to the same end as without, with nothing made twice and nothing (Job, pod, Secret, Lease, finalizer) left behind; the Jobs that try and sweep a storage have to go on one behind the other. Pods are played there; whole recordings on a whole cluster are the last part.
+The Jobs that have no call (finish what a lost pod left, sweep a storage, try one) are killed and run again alike, and so is the process that ships beside `isotrack record --output s3://…`.
+The operator is tried on a real API server with the controllers of Jobs and of deletion: it dies before or after one write and is started again, and the Recording has to come to the same end as without, with nothing made twice and nothing (Job, pod, Secret, Lease, finalizer) left behind; the Jobs that try and sweep a storage have to go on one behind the other. Pods are played there; whole recordings on a whole cluster are the last part. There, too, nobody may tell a secret: searched are all logs, every version of every object but Secrets, and what lies in the bucket.
 
 A trial whose fault was not seen to happen proves nothing and does not count as passed; a process that had already ended when it was to be killed is no kill.
 
@@ -103,8 +105,7 @@ def _summary(saved: Mapping[str, Any]) -> str:
     invalid = [result for result in results if result["invalid"] and not result["findings"]]
     return (
         f"## The run\n{len(results)} trials, {sum(result['payloads'] for result in results):,} frames and packets sent, "
-        f"{sum(kills.values())} kills (recorder {kills['recorder']}, agent {kills['agent']}, whole pod {kills['pod']}, "
-        f"finaliser {kills['finaliser']}, operator {kills['operator']}), {saved['seconds'] / 60:.0f} minutes; "
+        f"{sum(kills.values())} kills ({', '.join(f'{victim} {kills[victim]}' for victim in KILLED if kills[victim])}), {saved['seconds'] / 60:.0f} minutes; "
         f"then the faults of a whole cluster, {saved['cluster'].get('seconds', 0.0) / 60:.0f} minutes. Failed: {len(failed)}. Proved nothing: {len(invalid)}. "
         f"Planned and not done: {len(saved['planned']) - len(results)}.\n"
         + "".join(f"\n- `{result['job']}`: {text}" for result in [*failed] for text in result["findings"][:2])
@@ -121,7 +122,7 @@ def _kinds(results: Sequence[Mapping[str, Any]]) -> str:
         kills = sum(sum(row["kills"].values()) for row in rows)
         most = max((loss["lost"] for row in rows for loss in row["losses"]), default=0.0)
         bound = _bound(kind.bounds.lost_seconds)
-        lost = "no media in it" if "operator" in kind.fails else f"{most:.2f} s"
+        lost = f"{most:.2f} s" if kind.media else "no media in it"
         lines.append(f"| {kind.what} | {len(rows)} | {kills or '–'} | {bound} | {lost} |")
     return "\n".join(lines) + "\n"
 
@@ -195,7 +196,7 @@ def _figure(seconds: float, bound: float | None) -> str:
 
 def _stores(saved: Mapping[str, Any]) -> str:
     jobs = [(parse_job(result["job"]), result) for result in saved["results"]]
-    recordings = [(job.store, result) for job, result in jobs if "operator" not in KINDS[job.kind].fails]
+    recordings = [(job.store, result) for job, result in jobs if KINDS[job.kind].media]
     lines = [
         "## S3 servers",
         "| server | what is special about it | recordings | kills | storage faults | most lost |",
@@ -220,9 +221,7 @@ def _failpoints(results: Sequence[Mapping[str, Any]]) -> str:
     sites: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         for failpoint in parse_all(parse_job(row["job"]).detail):
-            command = failpoint.command
-            if command == "operator":
-                command = f"operator, {row['kind'].removeprefix('operator-')}"
+            command = ", ".join(filter(None, (failpoint.command, KINDS[row["kind"]].scene)))
             passed = row["faults"].get(str(failpoint)) and not row["findings"] and not row["invalid"]
             entry = f"{failpoint.side} {failpoint.nth}{'' if passed else ' ✗'}"
             sites.setdefault((command, failpoint.site), []).append(entry)

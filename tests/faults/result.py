@@ -10,7 +10,7 @@ from .losses import losses
 from .operator_evidence import Aftermath, judge
 from .validate import Bounds, invalid, validate
 
-VICTIMS: Final = ("recorder", "agent", "pod", "finaliser", "operator")
+KILLED: Final = ("recorder", "agent", "pod", "finaliser", "sweeper", "checker", "shipper", "operator")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +51,8 @@ class Result:
 def judged(evidence: Evidence | Aftermath, bounds: Bounds) -> Result:
     """The row without what only the campaign knows: which job it was, how long it took, where its files are."""
     copied = isinstance(evidence, Evidence) and evidence.copied
-    hits = [kill.victim for kill in evidence.kills if kill.hit and kill.victim in VICTIMS]
-    hits = [victim for victim in hits if victim == "finaliser"] if copied else hits
+    hits = [kill.victim for kill in evidence.kills if kill.hit and kill.victim in KILLED]
+    hits = [victim for victim in hits if victim != "pod"] if copied else hits  # that pod was lost once, for all copies
     kills = {victim: hits.count(victim) for victim in dict.fromkeys(hits)}
     if isinstance(evidence, Aftermath):
         findings, missed = judge(evidence)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from itertools import zip_longest
 from typing import Final, NamedTuple
 from urllib.parse import parse_qs, urlsplit
@@ -24,7 +24,10 @@ MARK: Final = "mark"
 """A line of a trace: what is passed before it is passed by another scenario, too."""
 _EVENTS: Final = "api POST events"
 _DELIVERABLE: Final = re.compile(r"\.(mkv|webm)$")
-_ID: Final = re.compile(r"(?<=probe-)[0-9a-f]+|[0-9a-f]{12,}(?:-[0-9a-f]+)*")
+_ID: Final = re.compile(
+    r"(?<=probe-)[0-9a-f]+|(?:(?<=/tmp)|(?<=recovery-))[a-z0-9_]{8}(?=/|$)|[0-9a-f]{12,}(?:-[0-9a-f]+)*"
+)
+"""Probes, temporary folders (tempfile's names), checkpoint runs and sessions."""
 _NUMBER: Final = re.compile(r"\d+")
 _WRITES: Final = ("PATCH", "POST", "PUT", "DELETE")
 
@@ -33,7 +36,7 @@ class Failpoint(NamedTuple):
     """Where one process is to die."""
 
     command: str
-    """`capture`, `agent`, `finalise` or `operator`."""
+    """`capture`, `agent`, `finalise`, `sweep`, `check`, `shipper` or `operator`."""
     side: str
     nth: int
     """Which passage of the site, from 1."""
@@ -98,6 +101,14 @@ def failpoints(command: str, passed: Iterable[str]) -> list[Failpoint]:
             Failpoint(command, side, nth, site) for nth in range(1, min(count, OCCURRENCES) + 1) for side in sides
         ]
     return found
+
+
+def new_failpoints(command: str, passed: Sequence[str], known: Container[Failpoint]) -> list[Failpoint]:
+    """Those that no other scenario has, and those of sites that are passed behind the mark only: there they do something else."""
+    begin = passed.index(MARK) if MARK in passed else len(passed)
+    before, behind = passed[:begin], passed[begin + 1 :]
+    other = set(behind) - set(before)
+    return [one for one in failpoints(command, [*before, *behind]) if one not in known or one.site in other]
 
 
 def operator_failpoints(passed: Sequence[str]) -> list[Failpoint]:

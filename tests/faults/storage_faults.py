@@ -27,9 +27,9 @@ from support.looped import looped
 from support.waiting import until
 
 from .evidence import Evidence
-from .gather import Done, gather
-from .pods import Pod
-from .trial import END_SECONDS, Place, finish, recorded, start
+from .gather import Done
+from .pods import END_SECONDS, Pod
+from .trial import Place, concluded, recorded, start
 
 FAULTS: Final = (RESET, ANSWER_LOST, REQUEST_CUT, ANSWER_CUT, LATENCY, SLOW, INTERNAL_ERROR, UNAVAILABLE)
 REFUSALS: Final = (DENIED, NO_BUCKET)
@@ -106,12 +106,10 @@ def break_storage(place: Place, room: str, seed: int) -> Evidence:
             began = recorded(pod, look)
             time.sleep(chance.uniform(2.0, 4.0))
             proxy.expect(order[half:])
-            ended = time.time()
-            place.end_call(room)
+            ended = place.end_call(room)
         until(look, "the agent's end", seconds=END_SECONDS, interval=RENEW_SECONDS)
-        finish(pod)
         fired = {fault: proxy.fired(fault) for fault in FAULTS}
-        return gather(place.bucket, Done([pod], ledger, (began, ended), faults=fired))
+        return concluded(place, Done([pod], ledger, (began, ended), faults=fired))
 
 
 def outlast(place: Place, room: str, seed: int, faults: tuple[str, ...], seconds: tuple[float, float]) -> Evidence:
@@ -127,10 +125,8 @@ def outlast(place: Place, room: str, seed: int, faults: tuple[str, ...], seconds
             time.sleep(chance.uniform(*seconds))
             proxy.always("")
             time.sleep(chance.uniform(4.0, 8.0))
-            ended = time.time()
-            place.end_call(room)
-        finish(pod)
-        return gather(place.bucket, Done([pod], ledger, (began, ended), faults={fault: proxy.fired(fault)}))
+            ended = place.end_call(room)
+        return concluded(place, Done([pod], ledger, (began, ended), faults={fault: proxy.fired(fault)}))
 
 
 def stop_storage(place: Place, room: str, seed: int) -> Evidence:
@@ -143,9 +139,7 @@ def stop_storage(place: Place, room: str, seed: int) -> Evidence:
             time.sleep(chance.uniform(0.0, 2.0))
             proxy.always(RESET)
             time.sleep(chance.uniform(1.0, 3.0))
-            ended = time.time()
-            place.end_call(room)
+            ended = place.end_call(room)
         time.sleep(chance.uniform(1.0, 8.0))
         proxy.always("")
-        finish(pod)
-        return gather(place.bucket, Done([pod], ledger, (began, ended), faults={RESET: proxy.fired(RESET)}))
+        return concluded(place, Done([pod], ledger, (began, ended), faults={RESET: proxy.fired(RESET)}))

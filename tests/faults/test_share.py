@@ -15,6 +15,8 @@ from faults.kinds import KINDS
 
 LEFT_OUT: Final = (
     "failpoint-large",
+    "failpoint-reclaim",
+    "failpoint-sweeper",
     "storage-away-long",
     "storage-slow",
     *(f"operator-{story}" for story in ("recorded", "deleted", "stopped-early", "agent-lost")),

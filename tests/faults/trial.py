@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import signal
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -34,9 +33,6 @@ from .studio import Studio, studio
 
 TRACKS: Final = sum(len(person.kinds) for person in EVERYBODY)
 BACK_SECONDS: Final = 45.0
-END_SECONDS: Final = 90.0
-GOOD_ENDS: Final = (0, -signal.SIGTERM)
-"""Of a recorder. −SIGTERM: it had been killed a moment ago, and was told to go before it could listen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +68,9 @@ class Place:
     def bucket(self) -> Bucket:
         return Bucket(self.s3.endpoint, self.s3.access_key, self.s3.secret_key, self.s3.bucket, self.s3.region)
 
-    def end_call(self, room: str) -> None:
-        """Have the SFU put everybody out."""
+    def end_call(self, room: str) -> float:
+        """Have the SFU put everybody out; until when whatever was sent has to be recorded."""
+        ended = time.time()
 
         async def delete() -> None:
             server = self.livekit
@@ -81,6 +78,7 @@ class Place:
                 await client.room.delete_room(api.DeleteRoomRequest(room=room))
 
         asyncio.run(delete())
+        return ended
 
 
 @contextmanager
@@ -107,11 +105,9 @@ def kill_at_random(place: Place, room: str, plan: Plan) -> Evidence:
                 kills.append(_kill(pod, step))
             recorded(pod)
             time.sleep(plan.rest)
-            ended = time.time()
-            place.end_call(room)
+            ended = place.end_call(room)
         kills += _kill_at_the_end(pod, plan.after_end)
-        finish(pod)
-        return gather(place.bucket, Done([pod], ledger, (began, ended), kills))
+        return concluded(place, Done([pod], ledger, (began, ended), kills))
 
 
 def start(pod: Pod) -> None:
@@ -134,13 +130,14 @@ def recorded(pod: Pod, tend: Callable[[], object] = lambda: None) -> float:
     return time.time()
 
 
-def finish(pod: Pod) -> None:
-    """Wait for the agent's end, then end the recorder as the kubelet does."""
-    code = pod.agent.wait(END_SECONDS)
-    assert code == 0, f"the agent ended with {code}: {pod.agent.tail()}"
-    pod.recorder.terminate()
-    code = pod.recorder.wait(END_SECONDS)
-    assert code in GOOD_ENDS, f"the recorder ended with {code}: {pod.recorder.tail()}"
+def concluded(place: Place, done: Done) -> Evidence:
+    """What a call that is over has left, once whoever recorded it last has done its work.
+
+    Raises:
+        AssertionError: It ended badly.
+    """
+    done.pods[-1].finish()
+    return gather(place.bucket, done)
 
 
 def _container(pod: Pod, step: Step) -> Container:

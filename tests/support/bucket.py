@@ -58,10 +58,17 @@ class Bucket:
         """Make the bucket."""
         self._client.create_bucket(Bucket=self.name)
 
+    def begin_upload(self, key: str) -> None:
+        """Send the first part of a multipart upload, and leave it at that."""
+        upload = self._client.create_multipart_upload(Bucket=self.name, Key=key)["UploadId"]
+        self._client.upload_part(Bucket=self.name, Key=key, UploadId=upload, PartNumber=1, Body=b"a part")
+
     def remove(self) -> None:
         """Remove the bucket with all that is in it."""
         for key in self.keys():
             self._client.delete_object(Bucket=self.name, Key=key)
+        for upload in self._client.list_multipart_uploads(Bucket=self.name).get("Uploads", []):
+            self._client.abort_multipart_upload(Bucket=self.name, Key=upload["Key"], UploadId=upload["UploadId"])
         self._client.delete_bucket(Bucket=self.name)
 
     def uploads(self, prefix: str = "") -> list[str]:

@@ -14,14 +14,17 @@ from faults.campaign import RANDOM_KINDS, Asked, jobs_elsewhere, random_jobs
 from faults.clocks import steps
 from faults.kinds import KINDS, Job, parse_job
 from faults.plans import random_kills
+from faults.pods import VICTIMS
 from faults.publisher import asks_for_key_frame
 from faults.record import Record
 from faults.report import render
-from faults.result import Result
+from faults.result import KILLED, Result
+from faults.runner import close_segments_at, fired_at
 from faults.sites import (
     MARK,
     Failpoint,
     failpoints,
+    new_failpoints,
     operator_failpoints,
     parse,
     parse_all,
@@ -30,6 +33,7 @@ from faults.sites import (
     write_of,
 )
 from faults.stores import STORES, USUAL
+from isotrack_recorder.spool import watermarks
 from support.golden import Golden
 
 
@@ -113,6 +117,37 @@ def test_the_operator_dies_at_every_write_behind_the_mark() -> None:
     assert len(operator_failpoints([one for one in passed if one != MARK])) == 2 * 7
 
 
+def test_every_process_that_has_failpoints_has_a_name_and_is_counted() -> None:
+    assert {process for kind in KINDS.values() for process in kind.fails} <= VICTIMS.keys()
+    assert set(VICTIMS.values()) < set(KILLED)
+
+
+def test_a_process_dies_of_its_failpoint_once() -> None:
+    assert fired_at("fsync x\n") is None
+    assert fired_at("fsync x\nfired 17.5\nfsync x\n") == 17.5
+
+
+def test_the_runner_can_make_segments_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or a short call would give nothing of its spool back."""
+    for name in ("MIN_SEGMENT_BYTES", "MAX_SEGMENT_BYTES"):
+        monkeypatch.setattr(watermarks, name, getattr(watermarks, name))
+    close_segments_at(4096)
+    assert {watermarks.segment_bytes(capacity) for capacity in (0, 2**30, 2**50)} == {4096}
+
+
+def test_a_further_scenario_tries_what_is_new_in_it() -> None:
+    """Sites that nobody else passes; and those that it passes behind its mark only, where they do something else."""
+    known = set(failpoints("agent", ["s3 PutObject a", "s3 PutObject recording.json", "fsync x"]))
+    passed = ["s3 PutObject a", "s3 GetObject b", "fsync x", MARK, "fsync x", "s3 PutObject recording.json"]
+    found = [str(failpoint) for failpoint in new_failpoints("agent", passed, known)]
+    assert found == [
+        f"agent:{side}:{nth}:{site}"
+        for nth, site in ((1, "s3 GetObject b"), (2, "fsync x"), (1, "s3 PutObject recording.json"))
+        for side in ("before", "after")
+    ]
+    assert new_failpoints("agent", ["fsync x", "s3 PutObject a"], known) == []
+
+
 @pytest.mark.parametrize(
     ("path", "name"),
     [
@@ -122,6 +157,9 @@ def test_the_operator_dies_at_every_write_behind_the_mark() -> None:
         ("default_alice_PA_1_peer_audio_1.mkv", "FILE"),
         ("run/.token.new", "run/.token.new"),
         ("attempts/1/probe-3f6a90d2", "attempts/N/probe-ID"),
+        ("spool/ship/recovery/tmp4qx_t8y6/0123456789abcdef/i0001", "spool/ship/recovery/tmpID/ID/iN"),
+        ("spool/ship/recovery/recovery-h1dhf0_x/spool", "spool/ship/recovery/recovery-ID/spool"),
+        ("spool/ship/recovery", "spool/ship/recovery"),
     ],
 )
 def test_a_site_is_named_without_what_differs_from_run_to_run(path: str, name: str) -> None:
@@ -214,6 +252,17 @@ def test_the_report_matches_golden(golden: Golden) -> None:
         ),
         a_result("failpoint#1@capture:after:1:rename run/token", invalid=["not seen"]),
         a_result("failpoint#1@agent:after:1:s3 PutObject FILE", kills={"agent": 1}, findings=["twice: bob's 7"]),
+        a_result(
+            "failpoint-successor#1@agent:before:1:s3 PutObject FILE",
+            kills={"agent": 1, "pod": 1},
+            faults={"agent:before:1:s3 PutObject FILE": 1},
+        ),
+        a_result(
+            "failpoint-check#1@check:after:1:s3 DeleteObject isotrack-check/ID/probe-ID",
+            kills={"checker": 1},
+            payloads=0,
+            faults={"check:after:1:s3 DeleteObject isotrack-check/ID/probe-ID": 1},
+        ),
         a_result("storage-breaks#1", faults={"reset": 2, "slow": 1}),
         a_result("storage-breaks/rclone#1", faults={"reset": 3}),
         a_result(
