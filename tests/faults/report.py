@@ -75,6 +75,7 @@ Each of these was mended together with a test that had failed before. The two of
 | an operator that died as it began an attempt left the Recording without its finalizer, and a pod that had started by then without a report (by reading) | `operator-recorded`, `operator:after:1:api POST secrets` |
 | a Recording that was stopped before its pod ran ended as `PodLost` where the operator died as it took the Job back (by reading) | `operator-stopped-early`, `operator:after:1:api DELETE jobs` |
 | a wall clock that was set by hours kept the agent from the storage, and a recorder that began anew after that was placed hours away | `clock-set` |
+| a picture in the midst of which the SFU ended the call was kept as far as it had come, as if it were whole | `failpoint-successor` |
 """
 
 
