@@ -60,6 +60,11 @@ def layer_of(payload: Octets) -> Layer | None:
     return Layer(payload[at + 1] >> 6, payload[at], sync=bool(payload[at + 1] & 0x20))
 
 
+def _is_filler(frame: Octets) -> bool:
+    """LiveKit ends a frame that is under way when it closes a track, with a packet of the same timestamp that holds such a picture."""
+    return frame[3:10] == _START_CODE + bytes((FILLER_SIZE[0], 0, FILLER_SIZE[1], 0))
+
+
 class Vp8Depacketizer:
     """Joins the payloads of one frame."""
 
@@ -83,7 +88,10 @@ class Vp8Depacketizer:
         pieces = [first[length:], *[payload.removeprefix(head) for payload in payloads[1:]]]
         data = b"".join(pieces)
         if len(data) != sum(map(len, payloads)) - length * len(payloads) or not all(pieces):
-            data = b"".join([payload[descriptor_length(payload) :] for payload in payloads])
+            pieces = [payload[descriptor_length(payload) :] for payload in payloads]
+            if self.starts_frame(payloads[-1]) and len(pieces) > 1 and _is_filler(pieces[-1]):
+                raise ParseError("VP8 frame was cut off: the SFU ended it with a picture of its own")
+            data = b"".join(pieces)
         if data[0] & 1:  # P: an interframe
             return Frame(data, False)
         if len(data) < 10 or data[3:6] != _START_CODE:

@@ -65,6 +65,17 @@ def test_the_closing_picture_of_the_sfu_is_filler() -> None:
     assert Vp8Depacketizer().frame(vp8_packets(sent, picture_id=0)).filler
 
 
+@pytest.mark.parametrize("sent", [1, 2, 3])
+def test_a_picture_in_the_midst_of_which_the_sfu_closed_the_track_is_none(sent: int) -> None:
+    """It ends it under the same timestamp with a picture of its own (captured from livekit-server 1.13.5)."""
+    closing = bytes.fromhex("10 1002009d012a080008000047088585888584880202000c0d6000feffab5080")
+    payloads = vp8_packets(vp8_frame(7, key=False, size=4000), picture_id=7)
+    assert len(payloads) > 3
+    with pytest.raises(ParseError, match="was cut off"):
+        Vp8Depacketizer().frame([*payloads[:sent], closing])
+    assert Vp8Depacketizer().frame([closing]).filler
+
+
 @pytest.mark.parametrize(
     ("payloads", "message"),
     [
