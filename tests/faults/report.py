@@ -76,6 +76,8 @@ Each of these was mended together with a test that had failed before. The two of
 | a Recording that was stopped before its pod ran ended as `PodLost` where the operator died as it took the Job back (by reading) | `operator-stopped-early`, `operator:after:1:api DELETE jobs` |
 | a wall clock that was set by hours kept the agent from the storage, and a recorder that began anew after that was placed hours away | `clock-set` |
 | a picture in the midst of which the SFU ended the call was kept as far as it had come, as if it were whole | `failpoint-successor` |
+| a second attempt's agent that died as it deleted the checkpoints left another one behind as it began again | `failpoint-successor`, `agent:after:1:s3 DeleteObjects` |
+| what `isotrack record` had tried the storage with when its shipper died stayed: an object and an unfinished upload | `failpoint-shipper`, `shipper:before:1:s3 CompleteMultipartUpload attempts/N/probe-ID` |
 """
 
 

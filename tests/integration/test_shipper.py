@@ -99,3 +99,16 @@ async def test_what_a_killed_recorder_left_is_copied_before_the_end(scene: Scene
     copied = sum(len(scene.bucket.read(key)) for key in scene.stored(".ckpt"))
     assert copied > size
     scene.call.stop()
+
+
+async def test_what_a_shipper_tried_the_storage_with_when_it_died_goes_at_the_end(scene: Scene) -> None:
+    """There is no checkpoint by which one could tell that it was there."""
+    scene.call.run(10)
+    scene.call.stop()
+    root = f"shipper/{scene.intent.folder}"
+    scene.bucket.write(f"{root}/attempts/1/probe-01234567", b"x")
+    scene.bucket.begin_upload(f"{root}/attempts/1/probe-01234567")
+    await finish_workspace(scene.workspace, scene.intent, sys.stderr)
+    assert scene.media()
+    assert not [key for key in scene.bucket.keys(f"{root}/") if "/probe-" in key]
+    assert not scene.bucket.uploads(f"{root}/")

@@ -18,7 +18,7 @@ import asyncio
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -107,9 +107,15 @@ class Seen:
         """Runs that hold sessions whose files are not made."""
         covered = self.recovered.checkpoints if self.recovered is not None else {}
         # NB: where checkpoints that were taken into account are gone, the rest alone would make worse files of the same names.
-        if any(self._reach(name) < reach for name, reach in covered.items()):
+        if self.spent:
             return ()
         return tuple(run for run in self.runs if self._leaves(run.attempt) and run.reach > covered.get(run.name, 0))
+
+    @property
+    def spent(self) -> frozenset[str]:
+        """Runs of which checkpoints that were taken into account are gone: what is left of them nobody can use."""
+        covered = self.recovered.checkpoints if self.recovered is not None else {}
+        return frozenset(name for name, reach in covered.items() if self._reach(name) < reach)
 
     def _leaves(self, attempt: int) -> bool:
         manifest = self.manifests.get(attempt)
@@ -468,15 +474,16 @@ class Recovery:
             done = {name: reach for name, reach in covered.items() if name.startswith(f"{attempt}/")}
             # NB: without a manifest it is still at work, or was lost before its checkpoints held anything: what is covered goes.
             finished = attempt in seen.manifests and not seen.manifests[attempt].unfinished
+            spent = seen.spent if attempt in seen.manifests else frozenset[str]()  # of an agent that began again since
             below = self._store.versions(self._layout.checkpoints(attempt))
-            found += [version for version in below if finished or self._is_covered(version.key, done)]
+            found += [version for version in below if finished or self._is_done_with(version.key, done, spent)]
         for attempt in sorted(seen.probed):
             found += self._store.versions(self._layout.probe(attempt))
         return found
 
-    def _is_covered(self, key: str, covered: Mapping[str, int]) -> bool:
+    def _is_done_with(self, key: str, covered: Mapping[str, int], spent: Collection[str]) -> bool:
         place = self._layout.checkpoint_of(key)
         if place is None:
             return False
         attempt, run, seq = place
-        return seq <= covered.get(f"{attempt}/{run}", 0)
+        return f"{attempt}/{run}" in spent or seq <= covered.get(f"{attempt}/{run}", 0)

@@ -9,7 +9,6 @@ from pathlib import Path
 from isotrack_api.intent import Intent
 from isotrack_recorder.errors import ConfigError
 
-from .checkpoints import STATE_NAME
 from .commit import read_recovered
 from .credentials import CredentialSource
 from .deliver import AFTER_STOP_SECONDS, OVER, Delivered, Delivery, Watchers
@@ -36,10 +35,9 @@ async def finish_recording(spool: Path, intent: Intent, credentials: CredentialS
             store = S3Store(intent.storage, credentials, patience)
             await lanes.request(_check_nobody_did, store, layout, intent)
             delivered = await Delivery(spool, intent, store, lanes, watchers).finish(OVER)
-            if not (spool / STATE_NAME).exists():
-                return delivered
+            # NB: without checkpoints, too: a shipper may have died as it tried the storage, and left what it tried it with.
             recovery = Recovery(store, lanes, layout, spool / "ship" / "recovery", intent)
-            return replace(delivered, recording=await recovery.finalise())
+            return replace(delivered, recording=await recovery.finalise() or delivered.recording)
         finally:
             patience.end_within(0)  # NB: when we are cancelled, threads go on until they ask whether there is time left
 

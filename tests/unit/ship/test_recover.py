@@ -175,6 +175,22 @@ async def test_checkpoints_go_when_the_recording_is_whole(bucket: Bucket) -> Non
     assert order[written:first_gone].count("get /recording.json") >= 1, "it was not read back before"
 
 
+async def test_a_checkpoint_that_comes_when_the_others_are_gone_goes_too(bucket: Bucket) -> None:
+    """Of an agent that died as it cleared up and began again: it copies at once, and only then hears that all is done."""
+    call, checkpoints = two_people(bucket.spool(1)), bucket.begin(1)
+    for moment in (1.0, 2.0):
+        call.write(until=moment)
+        checkpoints.ship()
+    await bucket.recovery().finalise()
+    call.write(until=2.5)
+    checkpoints.ship()
+    assert bucket.checkpoints()
+    before = bucket.recording(), bucket.media()
+    await bucket.recovery("again").finalise()
+    assert not bucket.checkpoints()
+    assert (bucket.recording(), bucket.media()) == before
+
+
 async def test_uploads_that_nobody_will_complete_are_taken_back(bucket: Bucket) -> None:
     die_at(bucket, 2.0)
     bucket.store.create_upload(f"{ROOT}/alice.mkv", "video/matroska")
