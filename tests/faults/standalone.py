@@ -16,6 +16,7 @@ from isotrack_dev.servers import LiveKitInfo
 from support.waiting import until
 
 from .evidence import Evidence, Kill
+from .failing import ON_ITS_WAY_SECONDS
 from .gather import Done
 from .pods import END_SECONDS, TESTS, VICTIMS, captures
 from .runner import FOLDER, PREFIX, fired_at
@@ -148,7 +149,7 @@ def crash_shipper(place: Place, room: str, failpoints: Sequence[Failpoint]) -> E
             command = stack.enter_context(Standalone(place, room, at))  # NB: it refuses to wait for a call
             began = command.recorded()
             time.sleep(CALL_SECONDS)
-            ended = place.end_call(room)
+            ended = place.end_call(room) - ON_ITS_WAY_SECONDS
         command.finish()
         fired = fired_at(command.trace.read_text())
         kills = [Kill(VICTIMS[SHIPPER], fired, hit=True)] if fired is not None else []
