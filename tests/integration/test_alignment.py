@@ -57,7 +57,7 @@ def test_sound_and_pictures_of_an_exact_sender_agree(call: Call) -> None:
         recorder.interrupt()
         assert recorder.ended().code == 0, recorder.stderr
     (file,) = Manifest.model_validate_json((call.output / "recording.json").read_text()).files
-    late = beep_after_flash(examine(call.output / file.name), FPS)
+    _, *late = beep_after_flash(examine(call.output / file.name), FPS)  # the file may begin amid the first one
     print(f"beeps after their flashes, ms: {[round(seconds * 1000, 1) for seconds in late]}")
     assert len(late) >= 8
     assert np.percentile(np.abs(late), 95) <= WITHIN_SECONDS
