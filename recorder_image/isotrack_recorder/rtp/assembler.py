@@ -348,7 +348,7 @@ class AudioAssembler(Assembler):
 class VideoAssembler(Assembler):
     """The packets of one timestamp up to the marker are a frame."""
 
-    __slots__ = ("_check_start", "_dependence", "_first_arrival", "_marks", "_payloads", "_skip")
+    __slots__ = ("_check_start", "_dependence", "_first_arrival", "_payloads", "_skip")
 
     def __init__(self, track: Track, ssrc: int) -> None:
         super().__init__(track, ssrc)
@@ -358,8 +358,6 @@ class VideoAssembler(Assembler):
         """Packets are missing just before the next one: it may not be the first of its frame."""
         self._skip = -1
         """Timestamp whose packets are dropped because their frame is not whole; -1 = none."""
-        self._marks = False
-        """The last frame's end was marked: so will be that of the next one."""
         self._dependence = Dependence()
 
     def take(self, payload_type: int, timestamp: int, marker: int, payload: Octets, arrival_ns: int) -> None:
@@ -372,10 +370,7 @@ class VideoAssembler(Assembler):
             payloads = self._payloads
         if payload:
             payloads.append(payload)
-            if marker:
-                self._marks = True
-                self._complete()
-            elif len(payloads) >= MAX_FRAME_PACKETS:
+            if marker or len(payloads) >= MAX_FRAME_PACKETS:
                 self._complete()
 
     def take_run(self, payload_type: int, timestamp: int, marker: int, payloads: list[Octets], arrival_ns: int) -> None:
@@ -387,10 +382,7 @@ class VideoAssembler(Assembler):
             self._payloads = payloads
         else:
             self._payloads += payloads
-        if marker:
-            self._marks = True
-            self._complete()
-        elif len(self._payloads) >= MAX_FRAME_PACKETS:
+        if marker or len(self._payloads) >= MAX_FRAME_PACKETS:
             self._complete()
 
     def begins_film(self, payload_type: int, payload: Octets) -> bool:
@@ -418,8 +410,8 @@ class VideoAssembler(Assembler):
         """Begin a frame with this payload; False where it is to be dropped."""
         if timestamp == self._skip or (payload_type != self._payload_type and not self._change(payload_type)):
             return False
-        if self._payloads:
-            self._end_unmarked()
+        if self._payloads:  # a sender that sets no marker
+            self._complete()
         self._skip = -1
         self._first_arrival = arrival_ns
         if timestamp != self._timestamp:
@@ -432,18 +424,6 @@ class VideoAssembler(Assembler):
                 return False
             self._check_start = False
         return True
-
-    def _end_unmarked(self) -> None:
-        """The next frame begins: the one in the making is whole where the sender sets no marker, else its end was never sent.
-
-        An SFU leaves it out where it ends or pauses a track amid a frame; its numbers go on, so that nothing seems to be missing.
-        """
-        if not self._marks:
-            self._complete()
-            return
-        self._marks = False  # a sender may cease to set them: that costs one frame
-        self._payloads = []
-        self._broken()
 
     def _complete(self) -> None:
         payloads, self._payloads = self._payloads, []

@@ -187,42 +187,6 @@ def test_a_frame_beyond_the_bounds_is_counted_and_spoils_those_behind_it(
     assert (counters.damaged, counters.frames) == (1, 5)
 
 
-@pytest.mark.parametrize("in_runs", [False, True])
-def test_a_picture_whose_end_was_never_sent_is_none(*, in_runs: bool) -> None:
-    """An SFU that closes a track in the midst of a picture sends filler behind it, with numbers that go on."""
-    bench = Bench(CAMERA)
-    frames = [vp8_frame(number, key=number == 0, size=3000) for number in range(3)]
-    sequence, packets = 0, list[Packet]()
-    for number, frame in enumerate(frames):
-        whole = bench.video(frame, sequence=sequence, timestamp=3000 * number)
-        kept = whole[:-1] if number == 1 else whole
-        sequence += len(kept)
-        packets += kept
-    if in_runs:
-        bench.plane.bind([CAMERA], ExtensionIds(), bench.now)  # gathered where no extension is read
-        bench.batch([build_packet(packet) for packet in packets], [bench.now] * len(packets))
-    else:
-        bench.rtp(*packets)
-    bench.tick(600)
-    assert bench.camera.data == [frames[0], frames[2]]
-    assert bench.camera.frames[-1][2] == Flag.AFTER_GAP | Flag.UNDECODABLE
-    assert bench.plane.track_counters()["TR_cam"].damaged == 1
-    assert bench.plane.track_counters()["TR_cam"].lost == 0
-
-
-def test_pictures_of_a_sender_that_sets_no_marker_are_kept() -> None:
-    """From the second one on, where it did before: what is missing of the first one nobody can tell."""
-    bench = Bench(CAMERA)
-    frames = [vp8_frame(number, key=number == 0, size=3000) for number in range(5)]
-    sequence = 0
-    for number, frame in enumerate(frames):
-        packets = bench.video(frame, sequence=sequence, timestamp=3000 * number)
-        sequence += len(packets)
-        bench.rtp(*(packet._replace(marker=packet.marker and number in (0, 4)) for packet in packets))
-    bench.tick(600)
-    assert bench.camera.data == [frames[0], *frames[2:]]
-
-
 def test_tracks_beyond_the_bound_are_not_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("isotrack_recorder.rtp.plane.MAX_TRACKS", 3)
     lines = [replace(MICROPHONE, mid=str(n), track_id=f"TR_{n}", ssrcs=(5000 + n,)) for n in range(5)]
