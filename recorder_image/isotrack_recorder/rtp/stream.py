@@ -76,6 +76,7 @@ class Stream:
         "_abandoned",
         "_base",
         "_begins",
+        "_cycle",
         "_expected_before",
         "_futile",
         "_held",
@@ -120,6 +121,8 @@ class Stream:
         self.arrival_ns = 0
         self.rtt_ns = 0
         """From request to retransmission, smoothed; 0 until measured."""
+        self._cycle = 0x10000
+        """Extended number of 0 as the stream begins, or begins anew."""
         self._base = 0x10000
         self._begins = False
         """Earlier packets than the first one that came are waited for."""
@@ -144,7 +147,7 @@ class Stream:
         """Take a packet as it came. `marker` is 0 or 1, `sequence` 16 bits, `arrival_ns` CLOCK_MONOTONIC."""
         self.arrival_ns = arrival_ns
         due = self.next
-        if sequence == due & 0xFFFF:  # also right for a first packet numbered 0
+        if sequence == due & 0xFFFF and self.received:
             self.received += 1
             self.next = due + 1
             self._take(payload_type, timestamp, marker, payload, arrival_ns)
@@ -292,7 +295,9 @@ class Stream:
         if not self.received:
             self._begin(sequence, payload_type, payload, arrival_ns)
             if not self._begins:
-                self.push(payload_type, sequence, timestamp, marker, payload, arrival_ns)
+                self.received = 1
+                self.next += 1
+                self._take(payload_type, timestamp, marker, payload, arrival_ns)
                 return
         distance = _signed(sequence - self.next)
         extended = self.next + distance
@@ -300,7 +305,7 @@ class Stream:
             if sequence != self._restart_at:  # RFC 3550 appendix A.1: two in a row make a restart, one is a stray
                 self._restart_at = (sequence + 1) & 0xFFFF
                 return
-            self._restart(sequence, arrival_ns)
+            self._restart(arrival_ns)
             self.push(payload_type, sequence, timestamp, marker, payload, arrival_ns)
             return
         self.received += 1
@@ -400,7 +405,7 @@ class Stream:
 
     def _begin(self, sequence: int, payload_type: int, payload: Octets, arrival_ns: int) -> None:
         """Take the first packet's number, and wait for those before it where they may be on their way."""
-        self._start(sequence + 0x10000)
+        self._start(self._cycle + sequence)
         self._begins = not self.assembler.begins_film(payload_type, payload)
         if self._begins:
             self.next -= BEFORE_FIRST
@@ -431,13 +436,14 @@ class Stream:
         self._highest = extended - 1
         self._expected_before = self._received_before = self.received = 0
 
-    def _restart(self, sequence: int, now_ns: int) -> None:
+    def _restart(self, now_ns: int) -> None:
         """The sender began anew."""
         self.flush(now_ns)
         self.assembler.restarted(now_ns)
         self._abandoned.clear()
         self._restart_at = -1
-        self._start(((max(self.next, self._highest) >> 16) + 1 << 16) + sequence)
+        self._cycle = (max(self.next, self._highest) >> 16) + 1 << 16
+        self.received = 0
 
 
 class Repair:

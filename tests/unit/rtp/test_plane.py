@@ -246,7 +246,7 @@ def test_nothing_is_delivered_before_a_key_frame_and_it_is_asked_for() -> None:
     assert bench.plis() == [], "an SFU begins with a key frame by itself"
     for number in range(4):
         bench.rtp(*bench.video(vp8_frame(number, key=False), sequence=number, timestamp=number * 3000))
-    bench.tick()
+    bench.tick(150)
     assert bench.plis() == [2001], "but this one did not"
     bench.tick(290)
     assert bench.plis() == []

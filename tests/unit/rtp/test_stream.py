@@ -121,6 +121,27 @@ def test_a_film_begins_with_its_first_packet_whichever_comes_first(
     assert not bench.gappy
 
 
+def test_a_film_may_begin_before_a_packet_numbered_0() -> None:
+    """Which no number that is due tells from one in order."""
+    bench = Bench(0xFFFE)
+    bench.order.starts = 0
+    bench.push(2, 0, 1)
+    bench.stream.expire(REORDER_NS)
+    assert bench.order.seen == [0, 1, 2]
+
+
+def test_a_film_that_begins_anew_begins_with_its_first_packet_too() -> None:
+    bench = Bench()
+    bench.order.starts = 0
+    bench.push(0, 1)
+    bench.order.starts = 30_000
+    bench.push(30_001, 30_002, 30_003, 30_000)
+    bench.stream.expire(REORDER_NS)
+    assert bench.order.seen == [0, 1, ("lost", 1), 30_000]
+    bench.stream.expire(HOLD)
+    assert bench.order.seen[4:] == [("lost", 1), 30_002, 30_003], "the first one was a stray, as far as anybody knew"
+
+
 def test_what_a_film_may_have_begun_with_is_waited_for_for_a_while_and_never_asked_for() -> None:
     bench = Bench(100)
     bench.order.starts = 0
