@@ -230,6 +230,12 @@ class SoundWriter(LaneWriter):
         self._wrote((placed,), placed.ns + packets[-1].ticks * SECOND // self._rate)
         return self._blocks(packets)
 
+    def follow(self, before: str, after: str, ticks: int) -> None:
+        """The log `after` goes on with what `before` has, with ticks that are less by so many: packet follows packet."""
+        expected = self.state.at.expected
+        if expected is not None and expected[0] == before:
+            self.state.at.expected = (after, expected[1] - ticks)
+
     def pass_time(self, until_ns: int, upcoming: Placed | None) -> list[Block]:
         """Silence where there is a hole; all packets placed before `until_ns` must have been written.
 
@@ -405,9 +411,13 @@ class PictureWriter(LaneWriter):
                 state.sizes.append(Size(at_ms, size.width, size.height, size.rotation))
 
 
+def base_of(log: str, span: int) -> str:
+    """What ticks of a span of a log count from."""
+    return f"{log}/{span}"
+
+
 def _base(placed: Placed) -> str:
-    """What its ticks count from."""
-    return f"{placed.log}/{placed.span}"
+    return base_of(placed.log, placed.span)
 
 
 def to_ms(ns: int) -> int:

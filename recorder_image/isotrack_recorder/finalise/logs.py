@@ -21,6 +21,7 @@ from isotrack_recorder.timeline.session import WINDOW_SECONDS, LogTimeline
 
 from .codecs import can_be_written, codec_index
 from .lanes import Placed
+from .overlap import Shift
 
 # Plain numbers: an operation on an enum costs as much as reading a frame.
 _KEY: Final = int(Flag.KEY)
@@ -31,6 +32,17 @@ _MAX_LOST: Final = 1 << 32
 """More in a row is no count."""
 EARLY_NS: Final = 60 * SECOND
 """A frame is placed so much before the first capture at most: it took its time to us."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heir:
+    """Another log of the same track goes on where this one is cut: two pods recorded it for a while."""
+
+    log: str
+    at: int
+    """Frames of this log from that number on are not written."""
+    shift: Shift | None
+    """What their ticks differ by, where that is known."""
 
 
 @dataclass(slots=True)
@@ -55,6 +67,14 @@ class LogState:
     """A frame was written since the log joined its lane or changed its codec: pictures need no key frame any more."""
     last_ns: int = 0
     """Place of the last frame that was taken. Times never run back."""
+    heir: Heir | None = None
+    follows: bool = False
+    """Its next frame goes on with what its track's log in another pod has: nothing is missing between the two."""
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether all frames that are to be written were taken."""
+        return self.heir is not None and self.number >= self.heir.at
 
 
 def log_state(track: TrackFacts) -> LogState:

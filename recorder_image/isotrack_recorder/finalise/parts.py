@@ -21,10 +21,11 @@ from isotrack_recorder.timeline.index import PAUSE_NS
 from isotrack_recorder.timeline.placement import SECOND
 from isotrack_recorder.timeline.session import LogTimeline
 
-from .lanes import LaneState, PictureState, PictureWriter, Placed, SoundState, SoundWriter, to_ms
+from .lanes import LaneState, PictureState, PictureWriter, Placed, SoundState, SoundWriter, base_of, to_ms
 from .model import FilePlan, FileResult, FileSink, LaneResult
 from .names import file_name
 from .outputs import PartDraft
+from .overlap import Shift
 
 APP: Final = f"isotrack/{__version__}"
 _MS: Final = 1_000_000
@@ -135,6 +136,11 @@ class Part:
             blocks = self._picture.write(frames, beside_sound=self._sound is not None)
         self._blocks += blocks
         self._waiting += sum([len(data) for _, _, _, data, _, _ in blocks])
+
+    def follow(self, before: str, after: str, shift: Shift) -> None:
+        """Sound of the log `before` goes on in the log `after`."""
+        if self._sound is not None:
+            self._sound.follow(base_of(before, shift.older), base_of(after, shift.newer), shift.ticks)
 
     def pass_time(self, sound_lives_until_ns: int, until_ns: int, upcoming: Placed | None) -> None:
         """No sound will be placed before `until_ns` any more, and the next is `upcoming`: where it is silent, it goes on with silence.

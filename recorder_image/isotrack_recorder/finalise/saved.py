@@ -94,6 +94,8 @@ def _problems(state: SessionState, facts: SpoolFacts) -> Iterator[str]:
         track = facts.tracks.get(key)
         if track is None or track.peer_id != state.peer_id or log.key != key:
             yield "a log is none of its session"
+        if log.heir is not None and (log.heir.log not in state.logs or log.heir.at not in _COUNTS):
+            yield "a log goes on in none of its session"
         yield from _log_problems(log, times)
     for name in state.names:
         if not _is_name(name):

@@ -20,6 +20,7 @@ from typing import Final
 from isotrack_api.base import MediaKind, StreamKind
 from isotrack_api.intent import Intent
 from isotrack_recorder.errors import IsotrackError, ParseError
+from isotrack_recorder.spool.facts import TrackFacts
 from isotrack_recorder.spool.reader import Position, Spool
 from isotrack_recorder.timeline.placement import SECOND
 from isotrack_recorder.timeline.session import LogTimeline
@@ -27,9 +28,10 @@ from isotrack_recorder.timeline.session import LogTimeline
 from .codecs import is_usable, usable
 from .groups import Groups
 from .lanes import Placed
-from .logs import LogWalk
+from .logs import Heir, LogWalk
 from .model import FileSink
 from .outputs import NOWHERE, REPUBLISH_OVERLAP_NS, Lane, Output, PartDraft, Router, Stage, ready
+from .overlap import REACH_NS, seam
 from .parts import Part, begin_part
 from .saved import SessionState, read_state, state_bytes
 
@@ -182,6 +184,7 @@ class SessionStream:
             if until_ns != limit_ns:
                 for part in self._parts.values():
                     part.flush_before(until_ns)
+        self._inherit()
         if limit_ns is None:
             return  # NB: not flushed: the silence at the end belongs between what was taken last
         self._pass_time(limit_ns)
@@ -191,6 +194,7 @@ class SessionStream:
 
     def _take_slice(self, walks: Sequence[LogWalk], until_ns: int) -> None:
         """Write all frames placed before `until_ns`, a few seconds."""
+        self._cut_overlaps(walks, until_ns)
         runs = [(walk, frames) for walk in walks if (frames := walk.peek_all(until_ns))]
         routes = self._settled(runs)
         if routes is not None:
@@ -216,7 +220,13 @@ class SessionStream:
         for walk, frames in runs:
             lane = self._lanes.get(walk.state.key)
             codec = frames[-1].codec
-            if lane is None or not walk.state.begun or codec != walk.state.codec or walk.codec_of(codec) is None:
+            if (
+                lane is None
+                or walk.state.heir is not None
+                or not walk.state.begun
+                or codec != walk.state.codec
+                or walk.codec_of(codec) is None
+            ):
                 return None
             names = self._routers[walk.track.source.stream_kind].settled_parts(lane)
             if names is None:
@@ -265,16 +275,22 @@ class SessionStream:
 
     def _route(self, walk: LogWalk, head: Placed) -> None:
         """Take the next frame of a log and write it where it belongs."""
-        if not self._is_usable(walk, head):
+        if walk.state.is_cut or not self._is_usable(walk, head):
             walk.take()
             return
         lane = self._lanes.get(walk.state.key)
+        if lane is None and (rival := self._rival(walk)) is not None:
+            lane = self._take_over(walk, head, rival)
+            if lane is None:
+                return
         if lane is None:
             lane = self._join(walk, head)
             if lane is None:
                 return
         walk.take()
         walk.state.begun = True
+        if walk.state.follows:
+            head, walk.state.follows = head._replace(lost=0), False
         track = walk.track
         lane.codec = track.codecs[head.codec].codec
         router = self._routers[track.source.stream_kind]
@@ -318,6 +334,88 @@ class SessionStream:
             lane = Lane(track.kind, len(same) + 1, track.source, codec, track.track_id, walk.state.key)
             self._routers[track.source.stream_kind].add_lane(lane)
         self._lanes[walk.state.key] = lane
+        return lane
+
+    # ── two pods that record the same track ──────────────────────────────────────────────────────────────────────────
+
+    def _rival(self, walk: LogWalk) -> Lane | None:
+        """The lane whose log is another pod's of the same track, recorded at the same time and with frames left; None: there is none."""
+        for lane in self.state.stages[walk.track.source.stream_kind].lanes:
+            other = self._walks.get(lane.log)
+            if lane.kind is walk.track.kind and other is not None and _overlap_ns(other.track, walk.track) > 0:
+                return lane if other.state.heir is not None or other.peek(None) is not None else None
+        return None
+
+    def _cut_overlaps(self, walks: Sequence[LogWalk], until_ns: int) -> None:
+        """Before frames placed until then are taken, decide where to cut logs of which another pod has the rest."""
+        self._inherit()
+        for walk in walks:
+            lane = None if walk.state.key in self._lanes or walk.state.is_cut else self._rival(walk)
+            if lane is not None and lane.log < walk.state.key:
+                head = self._first_usable(walk, None)
+                if head is not None and head.ns - REACH_NS < until_ns:
+                    self._cut(self._walks[lane.log], walk, head.ns)
+
+    def _cut(self, before: LogWalk, walk: LogWalk, begins_ns: int) -> None:
+        """Decide with which frame `walk` takes over from `before`, unless these frames do not tell."""
+        if before.state.heir is not None:
+            return
+        until_ns = begins_ns + REACH_NS
+        older, newer = before.peek_all(until_ns), walk.peek_all(until_ns)
+        found = seam(older, newer, pictures=walk.track.kind is MediaKind.VIDEO)
+        if found is None or (found.shift is None and not _is_long(before.track, walk.track)):
+            return
+        if found.skipped:
+            walk.take(found.skipped)
+        # NB: nothing of `before` may be placed behind it, or this log would begin in the middle of that one.
+        walk.not_before((older[found.kept - 1].ns if found.kept else before.state.last_ns) + 1)
+        walk.state.follows = True
+        before.state.heir = Heir(walk.state.key, before.state.number + found.kept, found.shift)
+
+    def _take_over(self, walk: LogWalk, head: Placed, lane: Lane) -> Lane | None:
+        """The lane of a rival, if a log's next frame is to be written there.
+
+        None: it is not to be written, or not before others.
+        """
+        before = self._walks[lane.log]
+        if lane.log > walk.state.key:
+            walk.take()  # the newer pod has it, too
+            return None
+        if before.state.heir is None:
+            self._cut(before, walk, head.ns)
+            if before.state.heir is None and not _is_long(before.track, walk.track):
+                return self._join(walk, head)
+            if before.state.heir is None:
+                walk.take()
+            return None
+        heir = self._walks[before.state.heir.log]
+        if heir is walk:
+            return self._hand_on(self.state.stages[walk.track.source.stream_kind], lane, before, before.state.heir)
+        following = heir.peek(None)
+        if following is not None and following.ns >= head.ns:
+            walk.not_before(following.ns + 1)  # a third pod waits until the second one has the lane
+        else:
+            walk.take()
+        return None
+
+    def _inherit(self) -> None:
+        """Logs take over the lanes of those that were cut, once all of these is written that is to be."""
+        for stage in self.state.stages.values():
+            for lane in stage.lanes:
+                while (before := self._walks.get(lane.log)) is not None and before.state.is_cut and before.state.heir:
+                    self._hand_on(stage, lane, before, before.state.heir)
+
+    def _hand_on(self, stage: Stage, lane: Lane, before: LogWalk, heir: Heir) -> Lane:
+        """Give a lane to the log that goes on with it."""
+        walk = self._walks[heir.log]
+        for output in stage.outputs:
+            name = output.route.get(MediaKind.AUDIO)
+            if heir.shift is not None and output.number == lane.number and name in self._parts:
+                self._parts[name].follow(before.state.key, heir.log, heir.shift)
+        before.state.begun = False
+        self._lanes.pop(lane.log, None)
+        lane.log, lane.track_id, lane.source = heir.log, walk.track.track_id, walk.track.source
+        self._lanes[heir.log] = lane
         return lane
 
     def _end_of(self, lane: Lane) -> int:
@@ -406,6 +504,22 @@ class SessionStream:
             stage = self.state.stages.setdefault(kind, Stage())
             self._routers[kind] = Router(kind, stage, self._intent.layers, self)
             self._lanes.update((lane.log, lane) for lane in stage.lanes)
+
+
+def _overlap_ns(one: TrackFacts, other: TrackFacts) -> int:
+    """For how long two pods recorded the same track side by side; 0 or less = they did not."""
+    first, second = sorted((one, other), key=lambda track: track.key)
+    same = one.track_id == other.track_id and one.source is other.source and _process(one) != _process(other)
+    return first.ended_ns - second.opened_ns if same and first.ended_ns is not None else 0
+
+
+def _is_long(one: TrackFacts, other: TrackFacts) -> bool:
+    """Whether they did so for longer than clocks of two nodes are apart."""
+    return _overlap_ns(one, other) > REPUBLISH_OVERLAP_NS
+
+
+def _process(track: TrackFacts) -> str:
+    return track.key.partition("/")[0]
 
 
 def _contradiction(error: Exception) -> ParseError:
