@@ -43,7 +43,8 @@ class LiveKitSource(ApiModel):
     url: Annotated[str, Field(max_length=2048, pattern=r"^(ws|wss|http|https)://")]
     """Base URL of the server."""
     identity: Annotated[str, Field(min_length=1, max_length=128)]
-    """Identity that the recorder joins with. Equal for all attempts: the SFU evicts the older one."""
+    """Identity that the recorder joins with. Equal for all attempts, so that the SFU evicts the older one; but a successor of an attempt
+    that hands over joins beside it, under the other one of two."""
     quality: Quality = Quality.HIGH
     """Layer of simulcast pictures that is subscribed to."""
 

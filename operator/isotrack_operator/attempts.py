@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 
 from isotrack_api.conditions import Reason
+from isotrack_api.manifest import StopReason
 from isotrack_api.recording import AttemptResult
 from isotrack_api.recording_report import ReportPhase
 
@@ -42,6 +43,13 @@ MAX_AGENT_RESTARTS = 12
 """The same for clusters with shorter pauses (KubeletCrashLoopBackOffMax): restarts, once it is in a loop."""
 MAX_USELESS_RESTARTS = 3
 """The same for an agent that never got to the call: there is nothing that could be lost."""
+
+
+HEARS = timedelta(seconds=4)
+"""Within so many seconds an agent has heard that its pod is to go, and said so: API server and kubelet take one, it takes one itself, and
+times in Kubernetes are whole seconds. Longer costs a capture that does not go on; shorter costs the overlap with the successor."""
+IN_THE_CALL = (ReportPhase.ARMED, ReportPhase.CAPTURING, ReportPhase.PAUSED)
+"""Phases of an attempt that has something to hand over."""
 
 
 class Stage(Enum):
@@ -228,6 +236,28 @@ def made_progress(attempt: AttemptView) -> bool:
     if armed is None or end is None or end.at is None:
         return False
     return end.at.timestamp() - armed / 1000 >= SETTLED.total_seconds()
+
+
+def hands_over(attempt: AttemptView) -> bool:
+    """Its agent has heard that its pod is to go, and said so: it captures until a successor does, and ends by itself.
+
+    Nobody else may be trusted with that: a pod that was told to go and does not hear it (its node is cut off) records on.
+    """
+    status = attempt.report.status if attempt.report else None
+    pod = attempt.pod
+    if status is None or pod is None or pod.node_unreachable or stage(attempt) is not Stage.DISRUPTED:
+        return False
+    return status.stop_reason is StopReason.DRAINED and status.phase in IN_THE_CALL
+
+
+def may_yet_say_so(attempt: AttemptView, now: datetime) -> float:
+    """Seconds for which its agent is given time to hear that its pod is to go, and to say so; 0 = it is not waited for."""
+    pod, since = attempt.pod, attempt.pod.disrupted_since if attempt.pod else None
+    if pod is None or since is None or pod.node_unreachable or not pod.agent.running or hands_over(attempt):
+        return 0.0
+    if stage(attempt) is not Stage.DISRUPTED or report_phase(attempt) not in IN_THE_CALL:
+        return 0.0
+    return max(0.0, (since + HEARS - now).total_seconds())
 
 
 def report_phase(attempt: AttemptView) -> ReportPhase | None:

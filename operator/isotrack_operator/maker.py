@@ -19,6 +19,7 @@ from isotrack_api.manifest import StopReason
 from isotrack_api.recording import Recording
 from isotrack_api.recording_class import RecorderPod, RecordingClass, Storage
 
+from . import attempts as judge
 from .builders import names
 from .builders.job import RESTART_RULES_SINCE, build_job
 from .builders.rbac import build_role, build_role_binding, build_service_account
@@ -29,12 +30,12 @@ from .cluster import Cluster
 from .errors import AlreadyExistsError, ForbiddenError, NotFoundError, OperatorError
 from .gather import Gatherer
 from .kinds import JOB, RECORDING, RECORDING_REPORT
-from .resolve import intent_of, storage_of
+from .resolve import identity_of, intent_of, storage_of
 from .settings import Settings
 from .source import mint_join_token
 from .store import Store
 from .together import together
-from .view import View
+from .view import View, view_job
 
 LISTED_ATTEMPTS = 10
 """Attempts whose reports the Role names: older ones have long ended."""
@@ -60,7 +61,8 @@ class AttemptMaker:
         """
         recording, recording_class, storage = _started_from(view)
         previous = view.latest.job.intent if view.latest and view.latest.job else ""
-        intent = intent_of(recording, recording_class, storage, n, previous)
+        beside = view.latest is not None and judge.hands_over(view.latest)
+        intent = intent_of(recording, recording_class, storage, n, previous, beside=beside)
         job: dict[str, Any]
         job, _ = await together(
             self._make_job(recording, recording_class, storage, intent),
@@ -188,7 +190,8 @@ class AttemptMaker:
         access = await self._gatherer.source_access(recording_class)
         if isinstance(access, str):
             raise OperatorError(f"no join token: the SFU's Secret {access}")
-        identity = names.identity(names.uid_of(recording))
+        # NB: the Job's own word. It may be an earlier run's, which saw the attempt before in another state.
+        identity = identity_of(view_job(job).intent, names.uid_of(recording))
         token = mint_join_token(access, room=recording.spec.call.id, identity=identity)
         await self._cluster.ensure(build_token_secret(recording, n, job["metadata"]["uid"], token))
 

@@ -261,6 +261,16 @@ def node_may_only_have_been_unheard(view: View, now: datetime) -> Plan | None:
     )
 
 
+def agent_may_yet_say_that_it_hands_over(view: View, now: datetime) -> Plan | None:
+    """Then the successor joins beside it. Else it joins in its place, so that the SFU puts out who may record on unheard."""
+    latest = view.latest
+    left = judge.may_yet_say_so(latest, now) if latest else 0.0
+    if latest is None or not left:
+        return None
+    text = f"attempt {latest.n} is told to go; it captures until its successor does"
+    return Plan(reason=Reason.REPLACING, message=text, again_after=left + 0.1)
+
+
 def next_attempt_must_wait(view: View, now: datetime) -> Plan | None:
     """After attempts without any media, pauses grow."""
     end = _end_of_latest(view)
@@ -294,6 +304,7 @@ LIFE: tuple[Check, ...] = (
     stopped_on_a_lost_node,  # before the next, which would wait for ever
     attempt_ends_by_itself,
     node_may_only_have_been_unheard,
+    agent_may_yet_say_that_it_hands_over,
     next_attempt_must_wait,  # last before the gate: from here on another attempt is wanted
 )
 

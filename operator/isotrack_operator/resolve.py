@@ -143,12 +143,14 @@ def destination_of(storage: Storage) -> S3Destination:
 
 
 def intent_of(
-    recording: Recording, recording_class: RecordingClass, storage: Storage, n: int, previous: str = ""
-) -> Intent:
+    recording: Recording, recording_class: RecordingClass, storage: Storage, n: int, previous: str = "", *,
+    beside: bool = False,
+) -> Intent:  # fmt: skip
     """What attempt `n` is told.
 
     Args:
         previous: Intent of the attempt before (JSON), if its Job still exists.
+        beside: The attempt before captures on until this one does, and then ends by itself.
     """
     status, allowed = recording.status, recording.spec.participants
     changing = {
@@ -158,12 +160,32 @@ def intent_of(
         "user_ids": allowed.user_ids if allowed else None,
         "paused": recording.spec.desired_state is DesiredState.PAUSED,
     }
-    if previous:
-        try:
-            return Intent.model_validate_json(previous).model_copy(update=changing)
-        except ValidationError:
-            pass  # made by another version: resolve anew, from the frozen `effective`
-    return _fresh_intent(recording, recording_class, storage).model_copy(update=changing)
+    before = _read(previous)
+    if before is None:
+        return _fresh_intent(recording, recording_class, storage).model_copy(update=changing)
+    if beside and before.storage is not None and before.storage.checkpoint_seconds:
+        # NB: not without checkpoints. Of them both pods' media becomes one file; by themselves each would make its own.
+        identity = _other_identity(before.source.identity, names.uid_of(recording))
+        changing["source"] = before.source.model_copy(update={"identity": identity})
+    return before.model_copy(update=changing)
+
+
+def identity_of(intent: str, uid: str) -> str:
+    """The identity that an attempt with this Intent (JSON) joins with."""
+    found = _read(intent)
+    return names.identity(uid) if found is None else found.source.identity
+
+
+def _read(intent: str) -> Intent | None:
+    """None where there is none, or where another version made it: then all is resolved anew, from the frozen `effective`."""
+    try:
+        return Intent.model_validate_json(intent) if intent else None
+    except ValidationError:
+        return None
+
+
+def _other_identity(identity: str, uid: str) -> str:
+    return names.identity(uid, other=identity == names.identity(uid))
 
 
 def _fresh_intent(recording: Recording, recording_class: RecordingClass, storage: Storage) -> Intent:

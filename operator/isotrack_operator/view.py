@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any
 
@@ -160,6 +160,8 @@ class PodView:
     message: str = ""
     created: datetime | None = None
     deleting: bool = False
+    disrupted_since: datetime | None = None
+    """When it was told to go, of a pod that is being deleted; None where that is not known."""
     disruption: str = ""
     """Reason of a true DisruptionTarget condition: EvictionByEvictionAPI, PreemptionByScheduler, TerminationByKubelet…"""
     node: str = ""
@@ -368,6 +370,7 @@ def view_pod(pod: Object, main: str = names.AGENT) -> PodView:
         message=cut(status.get("message") or ""),
         created=parse_time(metadata.get("creationTimestamp")),
         deleting=deleting,
+        disrupted_since=_told_to_go(metadata),
         disruption=cut(conditions["DisruptionTarget"].get("reason") or "Disrupted", 63)
         if is_status("DisruptionTarget", "True")
         else "",
@@ -383,6 +386,11 @@ def view_pod(pod: Object, main: str = names.AGENT) -> PodView:
         recorder=_view_container(containers.get(names.RECORDER)),
         agent_restarted_on=_restarted_on(pod, main),
     )
+
+
+def _told_to_go(metadata: Mapping[str, Any]) -> datetime | None:
+    by, grace = parse_time(metadata.get("deletionTimestamp")), metadata.get("deletionGracePeriodSeconds")
+    return by - timedelta(seconds=grace) if by is not None and isinstance(grace, int) else None
 
 
 def _restarted_on(pod: Object, container: str) -> frozenset[int]:

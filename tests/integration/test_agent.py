@@ -170,11 +170,20 @@ async def test_a_session_is_shipped_while_the_call_goes_on(pod: Pod) -> None:
     assert len(pod.manifest().files) == 2
 
 
+async def shipped(pod: Pod, user: str) -> None:
+    """Return once a file of this person is in the bucket."""
+    async with asyncio.timeout(60):
+        while not [key for key in pod.stored() if user in key]:  # noqa: ASYNC110 - nothing but the bucket tells
+            await asyncio.sleep(0.1)
+
+
 async def test_sigterm_alone_drains_the_attempt(pod: Pod) -> None:
     call = two_people(pod.spool)
+    call.write(until=4.0)
     async with RecorderEnd(pod.run) as recorder, running(pod, handover_seconds=0.5) as (agent, task):
         recorder.say("Capturing")
         await recorder.connected()
+        await shipped(pod, "alice")
         agent.terminate()
         command = await recorder.command("Stopped")
         assert command.stop_reason is StopReason.DRAINED
@@ -188,11 +197,73 @@ async def test_sigterm_alone_drains_the_attempt(pod: Pod) -> None:
     assert pod.termination()["reason"] == "Drained"
 
 
-async def test_after_sigterm_capture_goes_on_until_a_successor_takes_the_call_over(pod: Pod) -> None:
+TRACK = {"track": "t1", "track_id": "TR_1", "user_id": "bob", "peer_id": "PA_b", "source": "camera", "frames": 9}
+
+
+async def test_after_sigterm_capture_goes_on_until_a_successor_records_all_of_it(pod: Pod) -> None:
+    """What ends meanwhile may be in both pods: it is left to whoever ends the recording."""
     call = two_people(pod.spool)
+    call.write(until=2.0)
+    async with (
+        ApiServer(pod.path / "api") as api,
+        RecorderEnd(pod.run) as recorder,
+        running(pod, kube=api.settings, handover_seconds=60, grace_seconds=600.0) as (agent, task),
+    ):
+        recorder.say("Capturing", tracks=[TRACK])
+        await api.reported("Capturing")
+        agent.terminate()
+        told = await api.reported_that(lambda report: report.get("stopReason") == "Drained")
+        assert told["phase"] == "Capturing", "it says so before it ends"
+        api.successor = {}
+        reads = api.reads
+        await api.read(reads + 2)
+        api.successor = {"phase": "Capturing", "tracks": []}
+        await api.read(reads + 4)
+        call.write(until=4.0)  # Alice has left
+        assert {command.desired for command in recorder.commands} == {"Running"}, "it has nothing of Bob"
+        row = {"id": "x", "trackId": "TR_1", "userId": "bob", "peerId": "PA_b", "source": "camera", "frames": 1}
+        api.successor = {"phase": "Capturing", "tracks": [row]}
+        assert (await recorder.command("Stopped")).stop_reason is StopReason.DRAINED
+        call.write(stop=5, reason="Drained")
+        recorder.say("Stopped", stop_reason="Drained")
+        assert await ended(task) == 75
+    left = pod.manifest("attempts/1/manifest.json")
+    assert (left.files, left.unfinished) == ((), ("PA_a", "PA_b"))
+
+
+async def test_a_recording_that_ends_while_two_pods_record_is_made_of_both(pod: Pod) -> None:
+    """Of this one's checkpoints here: the other one has left none."""
+    call = two_people(pod.spool)
+    call.write(until=2.0)
+    async with (
+        ApiServer(pod.path / "api") as api,
+        RecorderEnd(pod.run) as recorder,
+        running(pod, kube=api.settings, handover_seconds=60) as (agent, task),
+    ):
+        recorder.say("Capturing", tracks=[TRACK])
+        await api.reported("Capturing")
+        api.successor = {}
+        reads = api.reads
+        agent.terminate()
+        await api.read(reads + 2)
+        call.write(stop=5, reason="CallEnded")
+        recorder.say("Stopped", stop_reason="CallEnded")
+        assert await ended(task) == 0
+    left = pod.manifest("attempts/1/manifest.json")
+    assert (left.files, left.unfinished) == ((), ("PA_a", "PA_b"))
+    whole = pod.manifest()
+    assert sorted(file.user_id for file in whole.files) == ["alice", "bob"]
+    assert (whole.complete, whole.stop_reason) == (True, StopReason.CALL_ENDED)
+    assert not [key for key in pod.stored() if key.endswith(".ckpt")]
+
+
+async def test_after_sigterm_a_pod_that_the_sfu_puts_out_ends(pod: Pod) -> None:
+    call = two_people(pod.spool)
+    call.write(until=4.0)
     async with RecorderEnd(pod.run) as recorder, running(pod, handover_seconds=60) as (agent, task):
         recorder.say("Capturing")
         await recorder.connected()
+        await shipped(pod, "alice")
         agent.terminate()
         call.write(stop=5, reason="Fenced")
         recorder.say("Stopped", stop_reason="Fenced")
@@ -497,7 +568,7 @@ async def test_the_process_stays_small_and_ends_on_sigterm(pod: Pod) -> None:
             process.kill()
             process.wait()
     assert process.returncode == 0, (pod.path / "agent.log").read_text()
-    assert max(file.bytes for file in pod.manifest("attempts/1/manifest.json").files) > 140_000_000
+    assert max(file.bytes for file in pod.manifest().files) > 140_000_000
     assert peak < 135_000, f"{peak} kB at the peak"
 
 

@@ -18,6 +18,7 @@ from isotrack_dev.pki import Authority
 from isotrack_recorder.ship.kube import KubeSettings
 
 NAMESPACE, NAME, REPORT = "team-a", "standup", "standup-01234567-a1"
+NEXT_REPORT = "standup-01234567-a2"
 UID = "0123456789abcdef"
 _PATH = f"/apis/isotrack.dev/v1alpha1/namespaces/{NAMESPACE}"
 
@@ -46,6 +47,8 @@ class ApiServer:
         self.tokens: list[str] = []
         self.refuse: int = 0
         """HTTP status to answer everything with."""
+        self.successor: dict[str, Any] | None = None
+        """Status of the next attempt's report; None = there is none."""
         self.namespace: dict[str, Any] = {"metadata": {"name": NAMESPACE}}
         self.watches = 0
         self.reads = 0
@@ -60,6 +63,7 @@ class ApiServer:
         app.router.add_get(f"{_PATH}/recordings/{NAME}", self._get)
         app.router.add_get(f"{_PATH}/recordings", self._watch)
         app.router.add_get(f"/api/v1/namespaces/{NAMESPACE}", self._get_namespace)
+        app.router.add_get(f"{_PATH}/recordingreports/{NEXT_REPORT}", self._get_successor)
         app.router.add_patch(f"{_PATH}/recordingreports/{REPORT}/status", self._apply)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
@@ -136,6 +140,13 @@ class ApiServer:
 
     async def _get_namespace(self, request: web.Request) -> web.Response:
         return self._refusal(request) or web.json_response(self.namespace)
+
+    async def _get_successor(self, request: web.Request) -> web.Response:
+        if self.successor is None:
+            return self._refusal(request) or web.json_response({"message": "not found"}, status=404)
+        spec = {"recordingUid": UID, "attempt": 2}
+        body = {"apiVersion": "isotrack.dev/v1alpha1", "kind": "RecordingReport", "metadata": {"name": NEXT_REPORT}}
+        return self._refusal(request) or web.json_response({**body, "spec": spec, "status": self.successor})
 
     async def _watch(self, request: web.Request) -> web.StreamResponse:
         refusal = self._refusal(request)

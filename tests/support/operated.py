@@ -215,6 +215,11 @@ class PodBody(Body):
         self.with_("metadata.deletionTimestamp", ago(0))
         return self.condition("DisruptionTarget", "True", reason=reason)
 
+    def told_to_go(self, seconds_ago: float = 1, *, grace: int = 300) -> Self:
+        """It is being deleted, and has its grace period for that."""
+        self.with_("metadata.deletionGracePeriodSeconds", grace)
+        return self.with_("metadata.deletionTimestamp", ago(seconds_ago - grace))
+
     def unreachable(self, seconds_ago: float = 30) -> Self:
         """Its node stopped answering: the node controller touched Ready and nothing else."""
         return self.running().condition("Ready", "False", lastTransitionTime=ago(seconds_ago))

@@ -59,9 +59,13 @@ def token_secret_name(job_name: str) -> str:
     return f"{job_name}-join"
 
 
-def identity(uid: str) -> str:
-    """Identity that all attempts of a Recording join the SFU with: the SFU evicts the older one."""
-    return f"isotrack-{uid}"
+def identity(uid: str, *, other: bool = False) -> str:
+    """Identity that attempts of a Recording join the SFU with: the SFU evicts the older one.
+
+    Args:
+        other: The second one of two, for a successor beside an older attempt that is about to end by itself.
+    """
+    return f"isotrack-{uid}-2" if other else f"isotrack-{uid}"
 
 
 def folder(namespace: str, name: str, uid: str) -> str:

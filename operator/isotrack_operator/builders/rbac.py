@@ -1,5 +1,5 @@
 """What the agent of a Recording may do at the API server: watch its own Recording, see whether its namespace is being deleted,
-write its own reports' status. Nothing else.
+write its own reports' status and read them. Nothing else.
 
 One ServiceAccount, Role and RoleBinding per Recording, owned by it. The Role lists the reports of the attempts that may still be
 alive by name, so a pod can never touch another Recording's report. Where the class chose a ServiceAccount for pods (a pod has but
@@ -48,6 +48,13 @@ def build_role(recording: Recording, attempts: Sequence[int]) -> dict[str, Any]:
                 "resources": ["recordingreports/status"],
                 "resourceNames": reports,
                 "verbs": ["patch"],
+            },
+            # An agent whose pod is to go looks whether its successor captures; that there is none yet it may know, too.
+            {
+                "apiGroups": [GROUP],
+                "resources": ["recordingreports"],
+                "resourceNames": [*reports, names.attempt_name(name, uid, max(attempts) + 1)],
+                "verbs": ["get"],
             },
         ],
     }

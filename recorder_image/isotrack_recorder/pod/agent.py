@@ -11,7 +11,9 @@ finishes, and its end is the agent's end. Neither the API server nor the recorde
 storage is, because files are all that this is about: until SIGTERM plus grace, or an hour after the call.
 
 SIGTERM alone is the complete graceful path. What it means depends on the Recording: stopped or deleted → the recording is
-over; neither → this attempt is (exit 75), and capture goes on until a successor has taken the call over, or has had its time to.
+over; neither → this attempt is (exit 75), and capture goes on until a successor records all that we do, or has had its time to. What
+both record is left to whoever ends the recording: the two are made into one (`finalise.overlap`). Our report says at once that we are
+about to go: only then does the operator let the successor join beside us, and not in our place.
 Meanwhile the API server is asked again and again: the watch may be behind the kubelet, and a namespace that is deleted loses its
 pods before its Recordings.
 """
@@ -31,9 +33,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from isotrack_api.intent import Intent
-from isotrack_api.manifest import ManifestFile
+from isotrack_api.manifest import ManifestFile, StopReason
 from isotrack_api.recording import DesiredState
-from isotrack_api.recording_report import ReportPhase, StorageReport
+from isotrack_api.recording_report import ReportPhase, ReportStatus, StorageReport
 from isotrack_recorder.clocks import CallClock, wall_offset
 from isotrack_recorder.control import SOCKET_NAME, Command
 from isotrack_recorder.earlier import read_earlier
@@ -57,7 +59,7 @@ from isotrack_recorder.spool.room import Room
 
 from .agent_report import Ending, Facts
 from .agent_settings import TERMINATION_LOG, AgentSettings, read_settings
-from .decisions import Outcome, command_for, is_final, is_left_behind, outcome_of
+from .decisions import Leaving, Outcome, command_for, has_taken_over, is_final, is_left_behind, outcome_of
 from .heap import share_one_heap
 from .kept_clock import load_call_clock, save_call_clock
 from .metrics import metrics_text
@@ -107,7 +109,13 @@ class Agent:
         self._layout = layout_of(settings.intent)
         self._wake = asyncio.Event()
         self._report_wake = asyncio.Event()
-        self._terminated_at: float | None = None
+        self._leaving: Leaving | None = None
+        """Since SIGTERM."""
+        self._followed_ns: int | None = None
+        """Since when another pod may record beside us, on the spool's axis.
+
+        NB: never taken back, for what is left to others is reclaimed.
+        """
         begin = DesiredState.PAUSED if self._intent.paused else DesiredState.RUNNING
         self._view = RecordingView(begin, self._intent.user_ids)
         self._command = command_for(self._view, terminating=False, before=Command())
@@ -172,11 +180,12 @@ class Agent:
 
     def terminate(self) -> None:
         """SIGTERM: from now on the grace period runs."""
-        if self._terminated_at is None:
+        if self._leaving is None:
             log.info("terminating")
-            self._terminated_at = time.monotonic()
+            self._leaving = Leaving(time.monotonic())
             self._patience.end_within(max(0.0, self._settings.grace_seconds - self._settings.grace_margin_seconds))
             self._wake.set()
+            self._report_wake.set()
 
     # ── what the recorder is to do, and when it is done ──────────────────────────────────────────────────────────────
 
@@ -196,10 +205,10 @@ class Agent:
         ask_the_server_at = 0.0
         while True:
             self._wake.clear()
-            if self._terminated_at is not None and time.monotonic() >= ask_the_server_at:
+            if self._leaving is not None and time.monotonic() >= ask_the_server_at:
                 await self._ask_the_server()
                 ask_the_server_at = time.monotonic() + 1.0
-            command = command_for(self._view, terminating=self._handed_over(), before=self._command)
+            command = command_for(self._view, terminating=self._has_time_gone(), before=self._command)
             if command != self._command:
                 self._command = command
                 fields = {"desired": command.desired, "reason": command.stop_reason}
@@ -210,19 +219,39 @@ class Agent:
             self._look_for_the_end(asked_at)
             await set_within(self._wake, 1.0)
 
-    def _handed_over(self) -> bool:
-        """Whether a successor has had its time to take the call over. One that did so has evicted the recorder already."""
-        since = self._terminated_at
-        return since is not None and time.monotonic() - since >= self._settings.handover_seconds
+    def _has_time_gone(self) -> bool:
+        """Whether the successor records all that we do, or has had its time to."""
+        return self._leaving is not None and time.monotonic() >= self._leaving.ends_at(self._settings)
 
     async def _ask_the_server(self) -> None:
         if self._kube is None:
+            self._may_be_followed()
             return
         try:
             async with asyncio.timeout(ASK_SECONDS):
                 self._saw(await self._kube.recording())
+                if not self._view.deleted:  # nobody follows then, and the right to ask goes with it
+                    self._saw_successor(await self._kube.successor())
         except (KubeError, TimeoutError):
             log.warning("API server did not say whether the recording goes on")
+            self._may_be_followed()
+
+    def _saw_successor(self, status: ReportStatus | None) -> None:
+        assert self._leaving is not None
+        if status is None:
+            return
+        self._may_be_followed()
+        self._leaving = replace(self._leaving, made=True)
+        if self._leaving.taken_over_at is None and has_taken_over(status, self._link.state):
+            log.info("successor records")
+            self._leaving = replace(self._leaving, taken_over_at=time.monotonic())
+
+    def _may_be_followed(self) -> None:
+        """From now on sessions may be recorded by another pod as well, as far as we know."""
+        assert self._outcome is not None
+        if self._followed_ns is None and not self._outcome.done():
+            # NB: as far as the spool was looked through: of what came later nobody knows yet whether it ends in both.
+            self._followed_ns = self._delivery.seen_ns if self._delivery else 0
 
     def _look_for_the_end(self, asked_at: float | None) -> None:
         assert self._outcome is not None
@@ -309,7 +338,7 @@ class Agent:
         return self._checkpoints.sent if self._checkpoints else None
 
     def _is_left_behind(self, peer: PeerFacts, facts: SpoolFacts) -> bool:
-        return is_left_behind(peer, facts, attempt=self._intent.attempt, goes=self._goes)
+        return is_left_behind(peer, facts, attempt=self._intent.attempt, goes=self._goes, followed_ns=self._followed_ns)
 
     async def _deliver(self, delivery: Delivery, checkpoints: Checkpoints, lanes: Lanes) -> Delivered:
         """Deliver sessions as they end, and at the end what is this attempt's to deliver; or the whole recording."""
@@ -321,7 +350,7 @@ class Agent:
         stopped = read_earlier(self._settings.paths.spool).stop_reason
         end = End(False, outcome.stop_reason if stopped != outcome.stop_reason else None, outcome.message)
         self._goes = outcome.exit_code == DrainedError.exit_code
-        if checkpoints.enabled and (self._goes or self._intent.attempt > 1):
+        if checkpoints.enabled and (self._goes or self._is_one_of_several):
             await checkpoints.flush(lanes)  # NB: before the manifest, which says that the rest is in checkpoints
         delivered, failure = await _finished(delivery, end)
         if checkpoints.enabled and failure is not None:
@@ -340,11 +369,16 @@ class Agent:
         spool, intent = self._settings.paths.spool, self._intent
         room = Room(spool, intent.spool_bytes)
         recovery = Recovery(self._store, lanes, self._layout, spool / SCRATCH, intent, room=room)
-        if intent.attempt > 1:
+        if self._is_one_of_several:
             await recovery.wait_until_quiet()
         recording = await recovery.finalise()
         self._stitched = recovery.made
         return recording
+
+    @property
+    def _is_one_of_several(self) -> bool:
+        """Whether another pod may have recorded of this call what was left to the end."""
+        return self._intent.attempt > 1 or self._followed_ns is not None
 
     async def _come_late(self, delivery: Delivery, end: End, checkpoints: Checkpoints, lanes: Lanes) -> Delivered:
         """Somebody finished the recording before this attempt was done: add what they could not know."""
@@ -395,10 +429,14 @@ class Agent:
             storage=self._storage(),
             files=(*(self._delivery.files if self._delivery else ()), *self._stitched),
             checkpoint_age_seconds=self._checkpoints.age_seconds if self._checkpoints and not over else None,
-            stop_reason=self._outcome.result().stop_reason if over else self._command.stop_reason,
+            stop_reason=self._outcome.result().stop_reason if over else self._command.stop_reason or self._about_to(),
             participants_seen=people,
         )
         return self._facts
+
+    def _about_to(self) -> StopReason | None:
+        """NB: the operator takes this for a promise that we end by ourselves."""
+        return StopReason.DRAINED if self._leaving is not None else None
 
     def _storage(self) -> StorageReport | None:
         trouble = self._store.trouble

@@ -47,10 +47,16 @@ class AgentSettings:
     An hour of outage is worth waiting for. Shorter gives up on files that exist; longer hides a pod that never ends.
     """
     handover_seconds: float = 15.0
-    """How long capture goes on after SIGTERM, for a successor to take the call over. ISOTRACK_HANDOVER_SECONDS.
+    """How long capture goes on after SIGTERM where nothing is heard of a successor. ISOTRACK_HANDOVER_SECONDS.
 
-    It takes one 2 to 6 s to come, and it evicts us from the call then. Shorter leaves a gap; longer shortens what is left of the
-    grace period for uploads, where no successor comes.
+    It takes one 2 to 6 s to come. Shorter leaves a gap; longer shortens what is left of the grace period for uploads, where no successor
+    comes.
+    """
+    followed_seconds: float = 40.0
+    """The same where a successor was made: until it records all that we do, but so long at most, and not in the last half of the grace.
+
+    A pod that needs an image takes that long. Longer loses more where a pod gets less grace than it was promised: what was captured since
+    the last checkpoint. JOINED_EARLIER_NS (`decisions`) is longer.
     """
     round_seconds: float = 2.0
     """How often the spool is looked through for sessions that ended. Each look reads only what is new."""

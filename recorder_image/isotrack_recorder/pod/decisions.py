@@ -14,6 +14,7 @@ from typing import Final
 from isotrack_api.conditions import Reason
 from isotrack_api.manifest import StopReason
 from isotrack_api.recording import DesiredState
+from isotrack_api.recording_report import MAX_REPORT_TRACKS, ReportPhase, ReportStatus
 from isotrack_recorder.control import Command, State
 from isotrack_recorder.errors import (
     CallNotFoundError,
@@ -25,6 +26,8 @@ from isotrack_recorder.errors import (
 )
 from isotrack_recorder.ship.kube import RecordingView
 from isotrack_recorder.spool.facts import PeerFacts, SpoolFacts
+
+from .agent_settings import AgentSettings
 
 OVER: Final = frozenset(
     {
@@ -75,19 +78,63 @@ class Outcome:
     message: str = ""
 
 
-JOINED_EARLIER_NS: Final = 10 * 1_000_000_000
-"""A session that this attempt saw so soon after it could capture may have been seen by the attempt before."""
+JOINED_EARLIER_NS: Final = 60 * 1_000_000_000
+"""A session that this attempt saw so soon after it could capture may have been seen by the attempt before, which may record on beside
+it for that long."""
+TOGETHER_SECONDS: Final = 2.0
+"""For how long two pods record what both have: so much is certain to be in both."""
+_FLOWS_MS: Final = 5_000
 
 
-def is_left_behind(peer: PeerFacts, facts: SpoolFacts, *, attempt: int, goes: bool) -> bool:
+def is_left_behind(
+    peer: PeerFacts, facts: SpoolFacts, *, attempt: int, goes: bool, followed_ns: int | None = None
+) -> bool:
     """Whether the files of a session are made from checkpoints when the recording ends, instead of by this attempt.
 
     Args:
         goes: The attempt is over while the recording goes on.
+        followed_ns: Since when another pod may record beside this one, on the spool's axis: what ends later may be in both.
     """
     if goes and peer.left_ns is None:
         return True
+    if followed_ns is not None and (peer.left_ns is None or peer.left_ns > followed_ns):
+        return True
     return attempt > 1 and (facts.armed_ns is None or peer.joined_ns <= facts.armed_ns + JOINED_EARLIER_NS)
+
+
+def has_taken_over(successor: ReportStatus, state: State | None) -> bool:
+    """Whether a successor says that it records all that comes here."""
+    if successor.phase not in (ReportPhase.ARMED, ReportPhase.CAPTURING, ReportPhase.PAUSED):
+        return False
+    flowing = {
+        track.track_id
+        for track in (state.tracks if state is not None else ())
+        if not (track.ended or track.muted or track.shed)
+        and track.frames
+        and (track.last_packet_age_ms or 0) < _FLOWS_MS
+    }
+    missing = flowing - {track.track_id for track in successor.tracks if track.frames}
+    return not missing or len(successor.tracks) == MAX_REPORT_TRACKS  # which tells of no more
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """How long a pod that is to go captures on, in seconds of CLOCK_MONOTONIC."""
+
+    told_at: float
+    """SIGTERM."""
+    made: bool = False
+    """A successor was made, whatever it does by now."""
+    taken_over_at: float | None = None
+    """When it was first seen to record all that we do."""
+
+    def ends_at(self, settings: AgentSettings) -> float:
+        """When capture is to end."""
+        if not self.made:
+            return self.told_at + settings.handover_seconds
+        half = (settings.grace_seconds - settings.grace_margin_seconds) / 2
+        latest = self.told_at + max(settings.handover_seconds, min(settings.followed_seconds, half))
+        return latest if self.taken_over_at is None else min(latest, self.taken_over_at + TOGETHER_SECONDS)
 
 
 def is_final(state: State | None) -> bool:

@@ -140,6 +140,11 @@ class Delivery:
         """Delivered so far, by name."""
         return tuple(file for _, file in sorted(self._ledger.files.items()))
 
+    @property
+    def seen_ns(self) -> int:
+        """Time of the newest fact that the last round knew, on the spool's axis."""
+        return self._spool.facts.last_ns
+
     def covered(self) -> Mapping[str, Position]:
         """By log: frames before this position are not needed any more, by us or by a successor on the same disk."""
         return {key: position for session in self._sessions.values() for key, position in session.covered.items()}

@@ -1,4 +1,5 @@
-"""The agent's two conversations with the API server: its own Recording is watched, its own RecordingReport is written.
+"""The agent's conversations with the API server: its own Recording is watched, its own RecordingReport is written; an agent whose pod
+is to go reads the report of its successor.
 
 Nothing waits for them. A pod whose API server is away records, uploads and ends as well as any other; what it was told last
 goes on to hold. A library would cost more memory than the agent has (tens of megabytes of models) for two requests.
@@ -23,8 +24,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from pydantic import ValidationError
+
 from isotrack_api.recording import DesiredState
-from isotrack_api.recording_report import ReportStatus
+from isotrack_api.recording_report import RecordingReport, ReportStatus
 from isotrack_api.resource import API_VERSION
 
 from .retry import full_jitter
@@ -113,7 +116,8 @@ class KubeClient:
         group = f"{settings.server.rstrip('/')}/apis/{API_VERSION}/namespaces/{settings.namespace}"
         self._namespace = f"{settings.server.rstrip('/')}/api/v1/namespaces/{settings.namespace}"
         self._recordings = f"{group}/recordings"
-        self._report = f"{group}/recordingreports/{settings.report}/status"
+        self._reports = f"{group}/recordingreports"
+        self._report = f"{self._reports}/{settings.report}/status"
 
     async def __aenter__(self) -> Self:
         return self
@@ -183,6 +187,26 @@ class KubeClient:
             headers={"Content-Type": "application/apply-patch+yaml"},
             data=json.dumps(body).encode(),
         )
+
+    async def successor(self) -> ReportStatus | None:
+        """What the attempt behind ours reports; None when there is none.
+
+        Raises:
+            KubeError: no answer, or one that says nothing about it.
+        """
+        stem, _, number = self._settings.report.rpartition("-a")
+        if not number.isdecimal():
+            raise KubeError("our report has a name that tells nothing of the next one's")
+        try:
+            value = _mapping(_parse(await self._request("GET", f"{self._reports}/{stem}-a{int(number) + 1}")))
+        except KubeError as error:
+            if error.status == 404:
+                return None
+            raise
+        try:
+            return RecordingReport.from_object(value).status
+        except ValidationError:
+            raise KubeError("the successor's report is of a version that we do not know") from None
 
     # ── plumbing ─────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -9,7 +9,7 @@ import pytest
 from isotrack_operator import attempts as judge
 from isotrack_operator.attempts import Stage
 from isotrack_operator.view import AttemptView, parse_termination, view_attempts
-from support.operated import UID, a_job, a_pod, a_recording, ago, an_attempt, capturing, job_name
+from support.operated import UID, PodBody, a_job, a_pod, a_recording, ago, an_attempt, capturing, job_name
 
 
 @pytest.mark.parametrize(
@@ -140,6 +140,31 @@ def test_a_settled_stay_counts_as_progress_even_if_nobody_spoke() -> None:
     assert judge.made_progress(an_attempt(pod=a_pod().ended(75), report=report))
     brief = capturing(armed_ago=5, firstPacketAtMs=None, phase="Armed")
     assert not judge.made_progress(an_attempt(pod=a_pod().ended(75), report=brief))
+
+
+@pytest.mark.parametrize(
+    ("pod", "said", "hands_over"),
+    [
+        pytest.param(a_pod().running().told_to_go(), {"stopReason": "Drained"}, True, id="said-so"),
+        pytest.param(
+            a_pod().running().told_to_go(), {"stopReason": "Drained", "phase": "Armed"}, True, id="muted-call"
+        ),
+        pytest.param(a_pod().running().told_to_go(), {}, False, id="told-to-go-only"),
+        pytest.param(a_pod().running().told_to_go(), {"stopReason": "Requested"}, False, id="it-ends-the-recording"),
+        pytest.param(
+            a_pod().running().told_to_go(),
+            {"stopReason": "Drained", "phase": "Uploading"},
+            False,
+            id="captures-no-more",
+        ),
+        pytest.param(a_pod().unreachable().told_to_go(), {"stopReason": "Drained"}, False, id="and-fell-silent"),
+        pytest.param(a_pod().running(), {"stopReason": "Drained"}, False, id="its-pod-stays"),
+        pytest.param(a_pod().ended(75).told_to_go(), {"stopReason": "Drained"}, False, id="over"),
+    ],
+)
+def test_only_an_agent_that_says_so_hands_over(pod: PodBody, said: dict[str, str], hands_over: bool) -> None:
+    """A pod that does not hear that it is to go records on for ever: only the SFU can end it, by its identity."""
+    assert judge.hands_over(an_attempt(pod=pod, report=capturing(**said))) is hands_over
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,7 @@ def test_order_of_checks_is_pinned() -> None:
         "stopped_on_a_lost_node",
         "attempt_ends_by_itself",
         "node_may_only_have_been_unheard",
+        "agent_may_yet_say_that_it_hands_over",
         "next_attempt_must_wait",
         "class_does_not_exist",
         "recording_is_disabled",
@@ -205,6 +206,27 @@ def test_pending_attempt_is_completed() -> None:
 def test_disrupted_attempt_gets_its_successor_at_once(pod: Any) -> None:
     """While it still captures: a drain leaves no gap."""
     assert decide(a_view(jobs=[a_job()], pods=[pod], reports=[capturing()])).start == 2
+
+
+@pytest.mark.parametrize(
+    ("pod", "said", "start"),
+    [
+        pytest.param(a_pod().running().told_to_go(1), {}, None, id="its-agent-may-yet-say-so"),
+        pytest.param(a_pod().running().told_to_go(1), {"stopReason": "Drained"}, 2, id="it-has"),
+        pytest.param(a_pod().running().told_to_go(5), {}, 2, id="it-does-not"),
+        pytest.param(a_pod().running().told_to_go(1), {"phase": "Uploading"}, 2, id="it-captures-no-more"),
+        pytest.param(a_pod().running().told_to_go(1), {"phase": "Reconnecting"}, 2, id="it-is-not-in-the-call"),
+        pytest.param(a_pod().unreachable().told_to_go(1), {}, 2, id="nobody-hears-it"),
+        pytest.param(a_pod().agent_killed().told_to_go(1), {}, 2, id="it-is-not-there"),
+    ],
+)
+def test_an_agent_that_is_to_go_has_a_moment_to_say_that_it_hands_over(
+    pod: Any, said: dict[str, Any], start: int | None
+) -> None:
+    """Its successor joins beside it then. That it was told to does not prove that it heard it."""
+    found = decide(a_view(jobs=[a_job()], pods=[pod], reports=[capturing(**said)]))
+    assert found.start == start
+    assert start or 0 < (found.again_after or 0) < 5
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ import pytest
 from isotrack_api.base import DEFAULT_FILE_NAME_TEMPLATE, Container, OutputType, Quality
 from isotrack_api.recording import EffectiveLayer
 from isotrack_api.recording_class import S3Storage
-from isotrack_operator.resolve import effective_of, intent_of
+from isotrack_operator.builders import names
+from isotrack_operator.resolve import effective_of, identity_of, intent_of
 from support.operated import a_class, a_recording
 
 AUDIO, VIDEO, BOTH = OutputType.AUDIO_ONLY, OutputType.VIDEO_ONLY, OutputType.AUDIO_VIDEO
@@ -124,6 +125,40 @@ def test_pod_is_told_how_often_to_write_checkpoints(spec: dict[str, Any], second
     told = intent_of(a_recording().build(), owner, storage, 1).storage
     assert told is not None
     assert told.checkpoint_seconds == seconds
+
+
+@pytest.mark.parametrize(
+    ("beside", "others"),
+    [
+        pytest.param((), (), id="the first"),
+        pytest.param((False, False), ("", ""), id="in the place of lost ones"),
+        pytest.param((True,), ("-2",), id="beside one that hands over"),
+        pytest.param((True, True), ("-2", ""), id="beside that one"),
+        pytest.param((True, False, True), ("-2", "-2", ""), id="in its place"),
+    ],
+)
+def test_a_successor_takes_the_other_identity_only_beside_a_pod_that_hands_over(
+    beside: tuple[bool, ...], others: tuple[str, ...]
+) -> None:
+    """In the place of one that is lost it has the same: the SFU puts out who may record on."""
+    recording, owner = a_recording().build(), a_class()
+    intent = intent_of(recording, owner, owner.spec.storages[0], 1)
+    first, found = intent.source.identity, []
+    for n, planned in enumerate(beside, 2):
+        intent = intent_of(recording, owner, owner.spec.storages[0], n, intent.to_json(), beside=planned)
+        found.append(intent.source.identity)
+    assert found == [first + other for other in others]
+    assert identity_of(intent.to_json(), names.uid_of(recording)) == intent.source.identity
+    assert identity_of("", names.uid_of(recording)) == first
+
+
+def test_without_checkpoints_pods_do_not_record_side_by_side() -> None:
+    """What two of them have could not be made into one file."""
+    recording, owner = a_recording().build(), a_class()
+    s3 = owner.spec.storages[0].s3.model_copy(update={"checkpoint_seconds": 0})
+    storage = owner.spec.storages[0].model_copy(update={"s3": s3})
+    first = intent_of(recording, owner, storage, 1)
+    assert intent_of(recording, owner, storage, 2, first.to_json(), beside=True).source == first.source
 
 
 @pytest.mark.parametrize(("word", "quality"), [({}, Quality.HIGH), ({"quality": "low"}, Quality.LOW)])

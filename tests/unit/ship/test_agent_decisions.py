@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 
+from isotrack_api.base import TrackSource
 from isotrack_api.manifest import StopReason
 from isotrack_api.recording import DesiredState
-from isotrack_recorder.control import Command, State
-from isotrack_recorder.pod.decisions import command_for, is_left_behind, outcome_of
+from isotrack_api.recording_report import ReportPhase, ReportStatus, TrackReport
+from isotrack_recorder.control import Command, State, TrackState
+from isotrack_recorder.pod.agent_settings import AgentSettings
+from isotrack_recorder.pod.decisions import (
+    JOINED_EARLIER_NS,
+    Leaving,
+    command_for,
+    has_taken_over,
+    is_left_behind,
+    outcome_of,
+)
+from isotrack_recorder.settings import PodPaths
 from isotrack_recorder.ship.kube import RecordingView
 from isotrack_recorder.spool.facts import PeerFacts, SpoolFacts
+from support.shipping import a_shipping_intent
 
 PEOPLE = ("alice",)
 RUNNING = RecordingView(user_ids=PEOPLE)
@@ -132,8 +145,9 @@ SECOND = 1_000_000_000
         pytest.param(0, 50, 1, True, False, id="left before the drain"),
         pytest.param(1, None, 2, False, True, id="was there when the second attempt came"),
         pytest.param(1, 50, 2, False, True, id="was there, and left"),
-        pytest.param(30, 50, 2, False, False, id="came to the second attempt"),
-        pytest.param(30, None, 2, True, True, id="came, and goes on in the third"),
+        pytest.param(50, 55, 2, False, True, id="came while the first one may still have recorded"),
+        pytest.param(70, 90, 2, False, False, id="came to the second attempt"),
+        pytest.param(70, None, 2, True, True, id="came, and goes on in the third"),
     ],
 )
 def test_sessions_that_attempts_share_are_left_to_the_end(
@@ -142,3 +156,86 @@ def test_sessions_that_attempts_share_are_left_to_the_end(
     facts = SpoolFacts(armed_ns=0)
     peer = PeerFacts("PA_a", "alice", "", True, joined * SECOND, None if left is None else left * SECOND)
     assert is_left_behind(peer, facts, attempt=attempt, goes=goes) is left_behind
+
+
+@pytest.mark.parametrize(
+    ("left", "goes", "left_behind"),
+    [
+        pytest.param(40, False, False, id="over before there was another pod"),
+        pytest.param(60, False, True, id="over while there were two"),
+        pytest.param(None, False, True, id="over with the call"),
+        pytest.param(None, True, True, id="goes on"),
+    ],
+)
+def test_what_two_pods_may_have_is_left_to_the_end(left: int | None, goes: bool, left_behind: bool) -> None:
+    """Whichever of them ends the recording: the files of a session are made of both."""
+    peer = PeerFacts("PA_a", "alice", "", True, 0, None if left is None else left * SECOND)
+    facts = SpoolFacts(armed_ns=0)
+    assert is_left_behind(peer, facts, attempt=1, goes=goes, followed_ns=50 * SECOND) is left_behind
+
+
+def a_track(track_id: str, **more: Any) -> TrackState:
+    fields = {"frames": 9, "last_packet_age_ms": 20, **more}
+    return TrackState(
+        track="t1", track_id=track_id, user_id="alice", peer_id="PA_a", source=TrackSource.CAMERA, **fields
+    )
+
+
+def a_report(*track_ids: str, phase: ReportPhase = ReportPhase.CAPTURING, frames: int = 3) -> ReportStatus:
+    rows = [
+        TrackReport(
+            id=track_id, track_id=track_id, user_id="alice", peer_id="PA_a", source=TrackSource.CAMERA, frames=frames
+        )
+        for track_id in track_ids
+    ]
+    return ReportStatus(phase=phase, tracks=tuple(rows))
+
+
+TWO = (a_track("TR_1"), a_track("TR_2"))
+
+
+@pytest.mark.parametrize(
+    ("successor", "tracks", "taken_over"),
+    [
+        pytest.param(a_report("TR_1", "TR_2"), TWO, True, id="all"),
+        pytest.param(a_report("TR_1"), TWO, False, id="one-is-missing"),
+        pytest.param(a_report("TR_1", "TR_2", frames=0), TWO, False, id="no-key-frame-yet"),
+        pytest.param(a_report("TR_1"), (TWO[0], a_track("TR_2", muted=True)), True, id="muted"),
+        pytest.param(a_report("TR_1"), (TWO[0], a_track("TR_2", ended=True)), True, id="over"),
+        pytest.param(a_report("TR_1"), (TWO[0], a_track("TR_2", shed=True)), True, id="given-up"),
+        pytest.param(a_report("TR_1"), (TWO[0], a_track("TR_2", frames=0)), True, id="we-have-nothing-of-it"),
+        pytest.param(a_report("TR_1"), (TWO[0], a_track("TR_2", last_packet_age_ms=9000)), True, id="nothing-comes"),
+        pytest.param(a_report(phase=ReportPhase.ARMED), (), True, id="a-silent-call"),
+        pytest.param(a_report(phase=ReportPhase.PAUSED), (), True, id="paused"),
+        pytest.param(a_report(phase=ReportPhase.JOINING), (), False, id="on-its-way"),
+        pytest.param(ReportStatus(), (), False, id="made-and-not-begun"),
+        pytest.param(a_report(*map(str, range(200))), (a_track("TR_2"), *TWO), True, id="more-than-a-report-tells"),
+    ],
+)
+def test_a_successor_has_taken_over_when_it_has_all_that_comes(
+    successor: ReportStatus, tracks: tuple[TrackState, ...], taken_over: bool
+) -> None:
+    assert has_taken_over(successor, State(phase="Capturing", tracks=tracks)) is taken_over
+
+
+@pytest.mark.parametrize(
+    ("leaving", "grace", "seconds"),
+    [
+        pytest.param(Leaving(100.0), 300, 15, id="nobody-follows"),
+        pytest.param(Leaving(100.0, made=True), 300, 40, id="somebody-is-on-the-way"),
+        pytest.param(Leaving(100.0, made=True, taken_over_at=107.0), 300, 9, id="and-records"),
+        pytest.param(Leaving(100.0, made=True, taken_over_at=139.5), 300, 40, id="late"),
+        pytest.param(Leaving(100.0, made=True), 85, 30, id="half-of-a-short-grace"),
+        pytest.param(Leaving(100.0, made=True), 30, 15, id="as-long-as-without-at-least"),
+    ],
+)
+def test_a_pod_that_is_to_go_captures_until_its_successor_does(leaving: Leaving, grace: float, seconds: float) -> None:
+    settings = AgentSettings(intent=a_shipping_intent(), paths=PodPaths(), grace_seconds=grace)
+    assert leaving.ends_at(settings) == 100 + seconds
+
+
+def test_what_a_successor_takes_for_its_own_came_after_the_pod_before_was_gone() -> None:
+    """A session that both saw is made of both."""
+    fields = AgentSettings.__dataclass_fields__
+    followed, stop = fields["followed_seconds"].default, fields["stop_seconds"].default
+    assert (followed + stop) * SECOND <= JOINED_EARLIER_NS

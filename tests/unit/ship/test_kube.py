@@ -170,6 +170,21 @@ async def test_an_authority_that_was_renewed_is_trusted_by_reports_once_the_watc
     assert renewed.reports[-1]["phase"] == "Finished"
 
 
+async def test_the_report_of_the_next_attempt_is_read(server: ApiServer) -> None:
+    async with KubeClient(server.settings) as client:
+        assert await client.successor() is None, "nobody has made one"
+        server.successor = {"phase": "Capturing", "fieldOfANewerVersion": 5}
+        found = await client.successor()
+        assert found is not None
+        assert found.phase is ReportPhase.CAPTURING
+        server.successor = {"phase": "Dreaming"}
+        with pytest.raises(KubeError, match="version"):
+            await client.successor()
+        server.refuse = 403
+        with pytest.raises(KubeError, match="403"):
+            await client.successor()
+
+
 async def test_no_answer_is_a_kube_error(server: ApiServer) -> None:
     settings = server.settings
     await server.__aexit__()
