@@ -22,7 +22,7 @@ from .operator_stories import kill_operator_at
 from .operator_sweeps import kill_sweeping_operator
 from .people import EVERYBODY, LARGE
 from .plans import random_kills
-from .pod_changes import finish_by_hand, hand_over, replace_lost_pods
+from .pod_changes import finish_by_hand, hand_over, overlap, replace_lost_pods
 from .sites import parse, parse_all
 from .standalone import crash_shipper
 from .storage_faults import REFUSALS, break_storage, outlast, stop_storage
@@ -184,9 +184,15 @@ KINDS: Final[Mapping[str, Kind]] = {
         trials=6,
     ),
     "handed-over": Kind(
-        "SIGTERM of a pod while its successor begins, in either order; twice in each recording",
+        "SIGTERM of a pod while its successor begins in its place, in either order; twice in each recording",
         HAND_OVER,
         lambda place, room, job: hand_over(place, room, job.seed),
+        trials=6,
+    ),
+    "overlapping": Kind(
+        "SIGTERM of a pod whose successor joins beside it; twice in each recording",
+        NOTHING_LOST,
+        lambda place, room, job: overlap(place, room, job.seed),
         trials=6,
     ),
     "storage-breaks": Kind(

@@ -23,13 +23,15 @@ from .trial import Place, concluded, recorded, start
 ISOTRACK: Final = Path(sys.executable).with_name("isotrack")
 FINALISE_SECONDS: Final = 120.0
 PODS: Final = 3
+BESIDE: Final = {"ISOTRACK_HANDOVER_SECONDS": "15"}
+"""How long a pod that is told to go captures on without an API server; a successor has joined by then, on a busy machine too."""
 
 
 class Attempts:
     """Pods of one recording, one behind the other: use as a context manager, their processes are gone afterwards."""
 
-    def __init__(self, place: Place, room: str) -> None:
-        self._place, self._room = place, room
+    def __init__(self, place: Place, room: str, *, beside: bool = False) -> None:
+        self._place, self._room, self._beside = place, room, beside
         self.all: list[Pod] = []
 
     @property
@@ -40,7 +42,8 @@ class Attempts:
         """Start the next one; `more` is its environment."""
         attempt = len(self.all) + 1
         folder = self._place.folder / self._room / f"attempt-{attempt}"
-        self.all.append(Pod(folder, self._place.livekit, self._place.s3, self._room, attempt, more=more or {}))
+        place, beside = self._place, self._beside
+        self.all.append(Pod(folder, place.livekit, place.s3, self._room, attempt, more=more or {}, beside=beside))
         start(self.last)
 
     def __enter__(self) -> Self:
@@ -113,6 +116,32 @@ def hand_over(place: Place, room: str, seed: int) -> Evidence:
             ended = place.end_call(room)
         faults = {"drained": drained}
         return concluded(place, Done(pods.all, ledger, (began, ended), changes, faults))
+
+
+def overlap(place: Place, room: str, seed: int) -> Evidence:
+    """Pods are told to go (SIGTERM) at random times; the successor joins beside each, and both record for a while."""
+    chance = random.Random(seed)
+    together = 0
+    with Attempts(place, room, beside=True) as pods:
+        with place.studio.publishing(room) as ledger:
+            pods.begin(BESIDE)
+            began = at_work(place, pods.last)
+            while len(pods.all) < PODS:
+                time.sleep(chance.uniform(0.5, 3.0))
+                before = pods.last
+                before.agent.terminate()
+                time.sleep(chance.uniform(0.0, 0.5))
+                pods.begin(BESIDE)
+                both = at_work(place, pods.last)
+                together += before.left_at() > both
+                code = before.agent.wait(END_SECONDS)
+                assert code == DrainedError.exit_code, f"a drained agent ended with {code}: {before.agent.tail()}"
+                before.recorder.terminate()
+                before.recorder.wait(END_SECONDS)
+            time.sleep(chance.uniform(0.5, 2.0))
+            ended = place.end_call(room)
+        faults = {"recorded side by side": together}
+        return concluded(place, Done(pods.all, ledger, (began, ended), [], faults))
 
 
 def at_work(place: Place, pod: Pod) -> float:

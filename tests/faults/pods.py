@@ -157,6 +157,8 @@ class Pod:
     more: Mapping[str, str] = field(default_factory=dict)
     """Further environment of both processes."""
     checkpoint_seconds: int = DEFAULT_CHECKPOINT_SECONDS
+    beside: bool = False
+    """It joins beside the attempt before, under the other identity of two."""
     recorder: Container = field(init=False)
     agent: Container = field(init=False)
     intent: Intent = field(init=False)
@@ -168,7 +170,7 @@ class Pod:
         (self.folder / "run").mkdir()
         (secret / "accessKeyId").write_text(self.s3.access_key)
         (secret / "secretAccessKey").write_text(self.s3.secret_key)
-        identity = f"isotrack-{self.room}"
+        identity = f"isotrack-{self.room}" + ("-2" if self.beside and self.attempt % 2 == 0 else "")
         self.token = MintedTokens(self.livekit.api_key, self.livekit.api_secret, self.room, identity).current()
         (self.folder / "token").write_text(self.token)
         recording = RecordingRef(
