@@ -166,7 +166,7 @@ def intent_of(
     if beside and before.storage is not None and before.storage.checkpoint_seconds:
         # NB: not without checkpoints. Of them both pods' media becomes one file; by themselves each would make its own.
         identity = _other_identity(before.source.identity, names.uid_of(recording))
-        changing["source"] = before.source.model_copy(update={"identity": identity})
+        before = before.model_copy(update={"source": before.source.model_copy(update={"identity": identity})})
     return before.model_copy(update=changing)
 
 

@@ -77,8 +77,10 @@ def test_a_drained_node_hands_the_call_to_another(tenant: Tenant, stack: Stack, 
         finished, recorded = finish(tenant, "drain", people)
     assert finished["status"]["phase"] == "Uploaded", finished["status"]
     assert finished["status"]["attempts"][0]["result"] == "Drained"
-    cost = cost_of(serials_of(recorded), fault, FPS, sent_by(Ledger.load(people.ledger)))
+    serials, sent = serials_of(recorded), sent_by(Ledger.load(people.ledger))
+    cost = cost_of(serials, fault, FPS, sent)
     costs.judge("node drained", cost)
+    assert missing(serials, sent) == [], "both recorded for a while"
 
 
 def test_a_node_that_dies_costs_what_came_after_the_last_checkpoint(

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from isotrack_api.manifest import StopReason
+from isotrack_api.manifest import Gap, ManifestFile, StopReason
+from isotrack_recorder.finalise.gaps import LOSSES
 from support.cluster import GROUP, KubectlError, Object, Tenant, is_true
 from support.fault_cost import Cost, Costs, cost_of, last_sent, missing, sent_by, serials_of
 from support.ledger import Ledger
@@ -63,23 +64,36 @@ def test_an_evicted_pod_gets_a_successor_and_one_file_covers_both(tenant: Tenant
         (pod,) = tenant.pods(recording)
         fault = last_sent(Ledger.load(people.ledger))
         evict(tenant, pod)
-        tenant.wait(
-            "drain",
-            lambda one: len(one["status"].get("attempts", [])) == 2 and is_true(one, "Capturing"),
-            "the successor captures",
-        )
-        people.play(6)
+        tenant.wait("drain", has_handed_over, "the successor goes on alone")
+        people.play(4)
         finished, recorded = finish(tenant, "drain", people)
     status = finished["status"]
     assert status["phase"] == "Uploaded", status
     assert [attempt["n"] for attempt in status["attempts"]] == [1, 2]
     assert status["attempts"][0]["result"] == "Drained"
-    assert [attempt.n for attempt in recorded.manifest.attempts] == [1, 2]
+    first, second = recorded.manifest.attempts
+    assert (first.n, second.n) == (1, 2)
+    assert second.started_at < first.ended_at, "they recorded side by side"
+    assert [person.user_id for person in recorded.manifest.participants] == ["alice"], "neither counts as one"
     assert recorded.manifest.stop_reason is StopReason.REQUESTED
     (whole,) = recorded.of("alice")
     assert whole.file.attempt == 2, "one file over both pods"
-    cost = cost_of(serials_of(recorded), fault, FPS, sent_by(Ledger.load(people.ledger)))
+    serials, sent = serials_of(recorded), sent_by(Ledger.load(people.ledger))
+    cost = cost_of(serials, fault, FPS, sent)
     costs.judge("pod evicted", cost)
+    assert missing(serials, sent) == []
+    assert losses_of(whole.file) == []
+
+
+def has_handed_over(one: Object) -> bool:
+    """Whether a first attempt ended while a second one captures."""
+    attempts = one["status"].get("attempts", [])
+    return len(attempts) == 2 and attempts[0].get("result") == "Drained" and is_true(one, "Capturing")
+
+
+def losses_of(file: ManifestFile) -> list[tuple[str, Gap]]:
+    """What a file declares as lost, of sound and pictures."""
+    return [(track.track_id, gap) for track in file.tracks for gap in track.gaps if gap.reason in LOSSES]
 
 
 def test_a_successor_that_is_still_on_its_way_is_taken_back_at_a_stop(tenant: Tenant, costs: Costs) -> None:

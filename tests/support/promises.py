@@ -31,17 +31,18 @@ class Promise:
 
 CLUSTER_FAULTS: Final[Mapping[str, Promise]] = MappingProxyType(
     {
-        "node drained": Promise(lost=0, gap=20),
+        # Both pods record until the successor has everything.
+        "node drained": Promise(lost=0, gap=0),
         # Kubernetes calls a node dead after 40 to 50 s of silence; the successor starts at once then.
         "node died": Promise(lost=NODE_LOST_SECONDS, gap=90),
         "node died, stopped before anybody went on": Promise(lost=NODE_LOST_SECONDS, gap=None),
         "API server away for a minute": Promise(lost=0, gap=0),
         "namespace deleted": Promise(lost=0, gap=None),
-        # It takes 2 to 6 s here where a pod or a container has to come anew; more than this, and somebody waits for a timeout.
-        "pod evicted": Promise(lost=0, gap=20),
+        "pod evicted": Promise(lost=0, gap=0),
         "pod evicted, no place for another, stopped": Promise(lost=0, gap=0),
         # Joined, subscribed, and the first key frame has come. It takes a second; the kubelet would let it wait for ten.
         "recorder process killed": Promise(lost=PROCESS_LOST_SECONDS, gap=5),
+        # It takes 2 to 6 s here where a container has to come anew; more than this, and somebody waits for a timeout.
         "recorder container killed": Promise(lost=PROCESS_LOST_SECONDS, gap=20),
         "agent killed": Promise(lost=0, gap=0),
         "Recording deleted": Promise(lost=0, gap=None),

@@ -370,7 +370,7 @@ class Agent:
         room = Room(spool, intent.spool_bytes)
         recovery = Recovery(self._store, lanes, self._layout, spool / SCRATCH, intent, room=room)
         if self._is_one_of_several:
-            await recovery.wait_until_quiet()
+            await recovery.wait_until_quiet(beside=intent.attempt + 1 if self._followed_ns is not None else None)
         recording = await recovery.finalise()
         self._stitched = recovery.made
         return recording

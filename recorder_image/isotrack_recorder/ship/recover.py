@@ -117,6 +117,11 @@ class Seen:
         covered = self.recovered.checkpoints if self.recovered is not None else {}
         return frozenset(name for name, reach in covered.items() if self._reach(name) < reach)
 
+    def is_silent(self, attempt: int) -> bool:
+        """Whether it has begun, and has left nothing yet."""
+        known = attempt in self.manifests or attempt in self.checkpointed
+        return attempt in self.begun and not known
+
     def _leaves(self, attempt: int) -> bool:
         manifest = self.manifests.get(attempt)
         return manifest is None or bool(manifest.unfinished)
@@ -278,10 +283,13 @@ class Recovery:
             f"{self._layout.uri(self._layout.root)} kept changing while it was being finished: run it again"
         )
 
-    async def wait_until_quiet(self, *, at_once: bool = False, silence: float | None = None) -> bool:
+    async def wait_until_quiet(
+        self, *, at_once: bool = False, silence: float | None = None, beside: int | None = None
+    ) -> bool:
         """Wait until no attempt without a manifest shows signs of life, for a bounded time. False when one does, or may.
 
         Args:
+            beside: An attempt that may just have begun: it counts as at work before its first checkpoint, too.
             at_once: Return False with the first new sign, instead of waiting for the attempt to end.
             silence: Seconds for which an attempt at work is silent at most; absent = with a storage that was there all the time.
         """
@@ -291,6 +299,7 @@ class Recovery:
         longest = max(LONGEST_WAIT_SECONDS, patience + GRACE_SECONDS)
         first: Seen | None = None
         since, until = -inf, inf
+        began = self._clock()
         while True:
             asked = self._clock()
             seen = await self._lanes.request(look, self._store, self._layout)
@@ -299,6 +308,8 @@ class Recovery:
                 since, until = now, inf  # NB: nobody could write meanwhile, so that nobody did says nothing
             until = min(until, answered + longest)
             alive = seen.alive(now, patience, since)
+            if beside is not None and seen.is_silent(beside) and answered - began < patience:
+                alive |= {beside}
             first = first or seen
             if not alive:
                 return True

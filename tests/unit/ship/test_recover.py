@@ -761,3 +761,20 @@ async def test_what_was_given_back_on_the_disk_is_whole_in_the_bucket(bucket: Bu
     finish_local(whole, bucket.intent(1), tmp_path / "local")
     assert bucket.media() == {path.name: path.read_bytes() for path in (tmp_path / "local").glob("*.mkv")}
     call.stop()
+
+
+@pytest.mark.parametrize(("beside", "waits"), [(2, True), (3, False), (None, False)], ids=["it", "another", "nobody"])
+async def test_an_attempt_that_has_just_begun_is_waited_for_by_the_one_beside_it(
+    bucket: Bucket, beside: int | None, waits: bool
+) -> None:
+    """It may have captured, and copied nothing yet."""
+    two_people(bucket.spool(1)).write(stop=4, reason="CallEnded")
+    await bucket.drain(1, bucket.begin(1), goes=False)
+    bucket.begin(2)
+    waiting, intent = Waiting(bucket.store), bucket.intent(1)
+    recovery = Recovery(
+        bucket.store, bucket.lanes, layout_of(intent), bucket.path / "scratch", intent, clock=waiting.clock
+    )
+    assert await recovery.wait_until_quiet(beside=beside)
+    assert (waiting.now >= sign_of_life_seconds(5)) is waits
+    assert waiting.now <= sign_of_life_seconds(5) + 12, "it may have died as it began"
