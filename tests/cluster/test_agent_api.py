@@ -156,6 +156,22 @@ async def test_a_report_is_written_and_replaced_as_a_whole(team: Team, client: K
     assert team.report()["spec"]["attempt"] == 1
 
 
+async def test_the_report_of_the_next_attempt_may_be_read(team: Team, client: KubeClient) -> None:
+    """It may be asked for before there is one; no other may."""
+    assert await client.successor() is None
+    found = team.admin.request("GET", f"{GROUP}/namespaces/{team.namespace}/recordings/standup")
+    _create(
+        team.admin,
+        f"{GROUP}/namespaces/{team.namespace}/recordingreports",
+        build_report(Recording.from_object(dict(found.body)), 2),
+    )
+    assert await client.successor() == ReportStatus()
+    later = replace(team.settings, report=attempt_name("standup", team.settings.uid, 2))
+    async with KubeClient(later) as another:
+        with pytest.raises(KubeError, match="403"):
+            await another.successor()
+
+
 async def test_other_objects_are_out_of_reach(team: Team) -> None:
     foreign = replace(team.settings, recording="other", report=f"{team.settings.report}0")
     async with KubeClient(foreign) as client:

@@ -21,11 +21,11 @@ from isotrack_recorder.timeline.placement import SECOND
 
 from .lanes import Placed
 
-REACH_NS: Final = 2 * SECOND
-"""How far from the newer log's first frame its twin is looked for: places in two pods differ by what their clocks do. Longer holds
-more frames in memory, shorter leaves pods with poor clocks to places alone."""
-_MOST: Final = 100
-"""Frames that are compared: two seconds of sound."""
+REACH_NS: Final = 4 * SECOND
+"""How far from the newer log's first frame its twin is looked for: places in two pods differ by what their clocks do, by 3 s where one of
+them is wrong. Longer holds more frames in memory, shorter leaves pods with poor clocks to places alone."""
+_MOST: Final = 200
+"""Frames that are compared: four seconds of sound."""
 _NEARLY: Final = 0.9
 """Distances at which so much of the most is alike are as good as the best."""
 _USUAL_NS: Final = SECOND // 50

@@ -215,3 +215,12 @@ def read(tmp_path: Path) -> Spool:
     spool = Spool(tmp_path / "spool")
     spool.refresh()
     return spool
+
+
+def test_a_pod_whose_clock_is_wrong_by_seconds_goes_on_in_the_right_place(tmp_path: Path) -> None:
+    """What both have tells where that is, the clocks do not."""
+    pod(tmp_path / "spool", 1, 0.0, 15.0, pictures=PICTURES)
+    pod(tmp_path / "spool", 2, 10.0, 26.0, pictures=PICTURES, first_picture=ASKED, transit=2.5)
+    _, sound, film = made(tmp_path)
+    assert [data for _, data in sound if len(data) > 3] == list(PACKETS[:1275])
+    assert [data for _, data in film] == [data for data, _ in PICTURES[:759]]

@@ -247,11 +247,11 @@ def second_pod(bucket: Bucket, *, at: float = 10.0) -> Call:
     call = Call(bucket.spool(2), attempt=2, started=at)
     call.person("PA_b", "bob", at)
     call.track("t0001", "PA_b", "bob", "camera", "vp8", at, track_id="TR_t0002")
-    call.frames("t0001", Sender(), 90000, steady(video_frames(60), at + 0.1, 1 / 30), base=100_000)
+    call.frames("t0001", Sender(), 90000, steady(video_frames(120)[60:], at + 0.1, 1 / 30), base=100_000)
     call.event("size", at + 0.1, track="t0001", timestamp=0, width=160, height=120, rotation=0)
-    call.person("PA_c", "carol", at + 15)
-    call.track("t0002", "PA_c", "carol", "camera", "vp8", at + 15)
-    call.frames("t0002", Sender(), 90000, steady(video_frames(30), at + 15, 1 / 30))
+    call.person("PA_c", "carol", at + 65)
+    call.track("t0002", "PA_c", "carol", "camera", "vp8", at + 65)
+    call.frames("t0002", Sender(), 90000, steady(video_frames(30), at + 65, 1 / 30))
     return call
 
 
@@ -264,7 +264,7 @@ async def drained_and_followed(bucket: Bucket) -> None:
     call.write(stop=4, reason="Drained")
     await bucket.drain(1, first)
     second = bucket.begin(2)
-    second_pod(bucket).write(stop=30, reason="CallEnded")
+    second_pod(bucket).write(stop=90, reason="CallEnded")
     await bucket.drain(2, second, goes=False)
 
 
@@ -456,7 +456,7 @@ async def test_attempts_that_overlap_leave_no_gap(bucket: Bucket) -> None:
     call.write(stop=4, reason="Fenced")
     await bucket.drain(1, first)
     second = bucket.begin(2)
-    second_pod(bucket, at=2.6).write(stop=30, reason="CallEnded")
+    second_pod(bucket, at=2.6).write(stop=90, reason="CallEnded")
     await bucket.drain(2, second, goes=False)
     await bucket.recovery().finalise()
     [bob] = [file for file in bucket.recording().files if file.user_id == "bob"]
@@ -471,7 +471,7 @@ async def test_the_first_attempt_may_come_in_last(bucket: Bucket) -> None:
     call.write(until=1.0)
     first.ship()
     second = bucket.begin(2)
-    second_pod(bucket).write(stop=30, reason="CallEnded")
+    second_pod(bucket).write(stop=90, reason="CallEnded")
     await bucket.drain(2, second, goes=False)
     fresh = look(bucket.store, layout_of(bucket.intent(1)))
     assert [run.attempt for run in fresh.behind] == [1, 2]
