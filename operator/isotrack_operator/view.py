@@ -161,7 +161,7 @@ class PodView:
     created: datetime | None = None
     deleting: bool = False
     disrupted_since: datetime | None = None
-    """When it was told to go, of a pod that is being deleted; None where that is not known."""
+    """When it was told to go, or was about to be; None where that is not known."""
     disruption: str = ""
     """Reason of a true DisruptionTarget condition: EvictionByEvictionAPI, PreemptionByScheduler, TerminationByKubelet…"""
     node: str = ""
@@ -370,7 +370,7 @@ def view_pod(pod: Object, main: str = names.AGENT) -> PodView:
         message=cut(status.get("message") or ""),
         created=parse_time(metadata.get("creationTimestamp")),
         deleting=deleting,
-        disrupted_since=_told_to_go(metadata),
+        disrupted_since=_disrupted_since(metadata, conditions.get("DisruptionTarget", {})),
         disruption=cut(conditions["DisruptionTarget"].get("reason") or "Disrupted", 63)
         if is_status("DisruptionTarget", "True")
         else "",
@@ -388,9 +388,12 @@ def view_pod(pod: Object, main: str = names.AGENT) -> PodView:
     )
 
 
-def _told_to_go(metadata: Mapping[str, Any]) -> datetime | None:
+def _disrupted_since(metadata: Mapping[str, Any], target: Mapping[str, Any]) -> datetime | None:
     by, grace = parse_time(metadata.get("deletionTimestamp")), metadata.get("deletionGracePeriodSeconds")
-    return by - timedelta(seconds=grace) if by is not None and isinstance(grace, int) else None
+    if by is not None and isinstance(grace, int):
+        return by - timedelta(seconds=grace)
+    # NB: an eviction sets the condition first, and deletes the pod in a further step.
+    return parse_time(target.get("lastTransitionTime")) if target.get("status") == "True" else None
 
 
 def _restarted_on(pod: Object, container: str) -> frozenset[int]:

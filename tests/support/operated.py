@@ -215,6 +215,11 @@ class PodBody(Body):
         self.with_("metadata.deletionTimestamp", ago(0))
         return self.condition("DisruptionTarget", "True", reason=reason)
 
+    def about_to_be_evicted(self, seconds_ago: float = 1) -> Self:
+        """The eviction has set its condition, and not deleted it yet."""
+        reason = "EvictionByEvictionAPI"
+        return self.condition("DisruptionTarget", "True", reason=reason, lastTransitionTime=ago(seconds_ago))
+
     def told_to_go(self, seconds_ago: float = 1, *, grace: int = 300) -> Self:
         """It is being deleted, and has its grace period for that."""
         self.with_("metadata.deletionGracePeriodSeconds", grace)

@@ -212,6 +212,8 @@ def test_disrupted_attempt_gets_its_successor_at_once(pod: Any) -> None:
     ("pod", "said", "start"),
     [
         pytest.param(a_pod().running().told_to_go(1), {}, None, id="its-agent-may-yet-say-so"),
+        pytest.param(a_pod().running().about_to_be_evicted(1), {}, None, id="it-is-about-to-hear-it"),
+        pytest.param(a_pod().running().about_to_be_evicted(5), {}, 2, id="it-never-does"),
         pytest.param(a_pod().running().told_to_go(1), {"stopReason": "Drained"}, 2, id="it-has"),
         pytest.param(a_pod().running().told_to_go(5), {}, 2, id="it-does-not"),
         pytest.param(a_pod().running().told_to_go(1), {"phase": "Uploading"}, 2, id="it-captures-no-more"),
