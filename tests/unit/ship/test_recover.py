@@ -34,10 +34,10 @@ from isotrack_recorder.ship.retry import LONGEST_PAUSE_SECONDS, REFUSED_PAUSE_SE
 from isotrack_recorder.spool.room import Room, folder_bytes
 from isotrack_recorder.spool.watermarks import Usage
 from support.live_spool import LiveSpool
-from support.media import video_frames
+from support.media import opus_packets, video_frames
 from support.memory_store import MemoryStore
 from support.shipping import ROOT, a_shipping_intent, two_people
-from support.spools import MONO_NS, SECOND, WALL_NS, Call, Sender, steady
+from support.spools import MONO_NS, SECOND, WALL_NS, Call, Sender, steady, tone
 from support.waiting_store import Waiting
 
 EPOCH_MS = 1_760_000_000_000
@@ -65,10 +65,12 @@ class Bucket:
         check_storage(self.store, layout_of(intent), intent)
         return checkpoints
 
-    async def drain(self, attempt: int, checkpoints: Checkpoints, *, goes: bool = True) -> None:
+    async def drain(
+        self, attempt: int, checkpoints: Checkpoints, *, goes: bool = True, followed_ns: int | None = None
+    ) -> None:
         """The agent of an attempt ends in good order."""
         delivery = Delivery(self.spool(attempt), self.intent(attempt), self.store, self.lanes)
-        delivery.leaves = partial(is_left_behind, attempt=attempt, goes=goes)
+        delivery.leaves = partial(is_left_behind, attempt=attempt, goes=goes, followed_ns=followed_ns)
         await checkpoints.flush(self.lanes)
         await delivery.finish(End(False))
 
@@ -462,6 +464,29 @@ async def test_attempts_that_overlap_leave_no_gap(bucket: Bucket) -> None:
     [bob] = [file for file in bucket.recording().files if file.user_id == "bob"]
     assert bob.tracks[0].frames == 120
     assert not bob.tracks[0].gaps
+
+
+@pytest.mark.parametrize("goes", [True, False], ids=["drained", "the-call-is-over-for-both"])
+async def test_who_leaves_while_two_pods_record_has_one_file(bucket: Bucket, goes: bool) -> None:
+    """Of what both have, whichever of them ends the recording: each packet once."""
+    call = two_people(bucket.spool(1))
+    first = bucket.begin(1)
+    call.write(stop=4, reason="Drained" if goes else "CallEnded")
+    second = bucket.begin(2)
+    beside = Call(bucket.spool(2), attempt=2, started=1.0)
+    beside.person("PA_a", "alice", 1.0, 3.0)
+    beside.track("t0001", "PA_a", "alice", "microphone", "opus", 1.1, track_id="TR_t0001")
+    beside.frames("t0001", Sender(transit=0.02), 48000, tone(opus_packets(100), 0.0)[65:], base=7)
+    beside.write(stop=4 if not goes else 9, reason="CallEnded")
+    await bucket.drain(2, second, goes=False)
+    await bucket.drain(1, first, goes=goes, followed_ns=MONO_NS + SECOND)
+    await bucket.recovery().finalise()
+    whole = bucket.recording()
+    [alice] = [file for file in whole.files if file.user_id == "alice"]
+    assert (alice.attempt, alice.tracks[0].frames) == (2, 100)
+    assert [gap for gap in alice.tracks[0].gaps if gap.start_ms < 2000] == [], "she speaks for two seconds"
+    assert sorted(file.user_id for file in whole.files) == ["alice", "bob"]
+    assert whole.complete
 
 
 async def test_the_first_attempt_may_come_in_last(bucket: Bucket) -> None:
