@@ -5,9 +5,8 @@
                        └ first that a decoder can begin with: the older one's frames from its twin on are left out
 
 Frames are told by what they hold: an SFU renumbers packets for each of its receivers, but passes on what is in them. So the distance
-of the two logs' ticks is that at which most of their frames are alike, and of distances at which that is so (silence is alike everywhere)
-the one that the timeline makes likeliest. Pictures change over at a key frame that both have: an SFU may send a newcomer small
-pictures first. Where nothing is alike (two layers of a picture) places decide, to half the time between two frames.
+of the two logs' ticks is that at which most of their frames are alike, and of several the one that the timeline makes likeliest. Pictures change over at a key frame that both have: an SFU may send a newcomer small
+pictures first. Where nothing is alike (two layers of a picture), or only silence, places decide, to half the time between two frames.
 """
 
 from __future__ import annotations
@@ -28,6 +27,8 @@ _MOST: Final = 200
 """Frames that are compared: four seconds of sound."""
 _NEARLY: Final = 0.9
 """Distances at which so much of the most is alike are as good as the best."""
+_FEW: Final = 3
+"""So many packets of sound, each unlike the others, are no chance: silence is alike everywhere. A picture is none by itself."""
 _USUAL_NS: Final = SECOND // 50
 
 
@@ -61,14 +62,14 @@ def seam(older: Sequence[Placed], newer: Sequence[Placed], *, pictures: bool) ->
     """
     if not older or not newer:
         return None
-    shift = shift_of(older, newer)
+    shift = _shift_of(older, newer, 1 if pictures else _FEW)
     if shift is None:
         return _by_place(older, newer, pictures=pictures)
     at_twin = _by_twin(older, newer, shift) if pictures else None
     return at_twin or _by_ticks(older, newer, shift, pictures=pictures)
 
 
-def shift_of(older: Sequence[Placed], newer: Sequence[Placed]) -> Shift | None:
+def _shift_of(older: Sequence[Placed], newer: Sequence[Placed], least: int) -> Shift | None:
     """The distance at which frames are alike, and hardly any that both have are not; None where there is none."""
     alike: dict[bytes, list[Placed]] = {}
     for placed in older:
@@ -81,17 +82,20 @@ def shift_of(older: Sequence[Placed], newer: Sequence[Placed]) -> Shift | None:
     had = {(placed.span, placed.ticks): placed.data for placed in older}
     agreeing = {shift: _agreeing(had, newer[:_MOST], shift) for shift in apart}
     most = max(agreeing.values(), default=0)
-    good = (shift for shift, count in agreeing.items() if count and count >= most * _NEARLY)
+    good = (shift for shift, count in agreeing.items() if count >= max(least, most * _NEARLY))
     return min(good, key=lambda shift: (apart[shift], shift), default=None)
 
 
 def _agreeing(had: Mapping[tuple[int, int], bytes], newer: Sequence[Placed], shift: Shift) -> int:
-    """How many frames both have at this distance; 0 where too many are not the same, once the first was."""
+    """How many frames both have at this distance, equal ones once; 0 where too many are not the same, once the first was."""
     rows = [
         (placed, had.get((shift.older, placed.ticks + shift.ticks))) for placed in newer if placed.span == shift.newer
     ]
-    both = list(dropwhile(lambda same: not same, (placed.data == data for placed, data in rows if data is not None)))
-    return sum(both) if sum(both) >= len(both) * _NEARLY else 0
+    both = list(
+        dropwhile(lambda row: row[0].data != row[1], ((placed, data) for placed, data in rows if data is not None))
+    )
+    same = [data for placed, data in both if placed.data == data]
+    return len(set(same)) if len(same) >= len(both) * _NEARLY else 0
 
 
 def _by_twin(older: Sequence[Placed], newer: Sequence[Placed], shift: Shift) -> Seam | None:

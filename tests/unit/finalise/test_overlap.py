@@ -45,6 +45,7 @@ def newer(text: str, *, at: int = 0, ticks: int = 0, span: int = 0) -> list[Plac
         pytest.param(frames("abc_efgh"), newer("defghij", at=3 * STEP), False, 3, 0, id="that-the-older-one-missed"),
         pytest.param(frames("defgh", at=3 * STEP), newer("abcdefgh"), False, 0, 3, id="not-what-is-written-already"),
         pytest.param(frames("a.......b"), newer(".......b", at=STEP), False, 1, 0, id="silence-is-alike-everywhere"),
+        pytest.param(frames("abcdef...."), newer("....xyz", at=10 * STEP), False, 10, 0, id="and-proves-nothing"),
         pytest.param(frames("............"), newer("........", at=STEP + 9), False, 1, 0, id="so-the-nearest-counts"),
         pytest.param(frames("abcKefgh"), newer("Kefghij", at=3 * STEP), True, 3, 0, id="pictures-at-a-key-frame"),
         pytest.param(frames("abcKefgh"), newer("XYKefgh", at=STEP), True, 3, 2, id="that-both-have"),
@@ -52,7 +53,7 @@ def newer(text: str, *, at: int = 0, ticks: int = 0, span: int = 0) -> list[Plac
         pytest.param(frames("efgNh", at=4 * STEP), newer("KefgNh", at=3 * STEP), True, 3, 4, id="not-one-of-the-past"),
         pytest.param(frames("abcdefgh"), newer("KLmno", at=3 * STEP + 9), True, 3, 0, id="of-two-layers-by-place"),
         pytest.param(frames("abcdefgh"), newer("KLmno", at=3 * STEP - 9), True, 3, 0, id="to-half-a-frame"),
-        pytest.param(frames("abxbxb"), newer("xbyz", at=5 * STEP), False, 4, 0, id="what-both-have-is-alike"),
+        pytest.param(frames("abxbcxbc"), newer("xbcyz", at=6 * STEP), False, 5, 0, id="what-both-have-is-alike"),
         pytest.param(frames("abc"), newer("Klm", at=9 * STEP), True, 3, 0, id="behind-its-end-nothing-is-left-out"),
     ],
 )
