@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from typing import Any
 
 import pytest
@@ -179,8 +180,15 @@ def test_pod_gets_what_it_needs_and_no_more(tenant: Tenant) -> None:
         assert "source" not in {mount["name"] for mount in agent["volumeMounts"]}
         account = f"system:serviceaccount:{tenant.namespace}:{spec['serviceAccountName']}"
         said = tenant.cluster.kubectl("auth", "can-i", "--list", "--as", account, "-n", tenant.namespace).stdout
-        ours = sorted(line.split()[0] for line in said.splitlines() if "isotrack.dev" in line.split()[0])
-        assert ours == ["recordingreports.isotrack.dev/status", "recordings.isotrack.dev"]
+        rows = re.findall(r"^(\S+\.isotrack\.dev\S*) +\[\] +\[(\S*)\] +\[(.*)\]$", said, re.MULTILINE)
+        job = pod["metadata"]["labels"]["job-name"]
+        assert {(resource.replace(".isotrack.dev", ""), name): verbs for resource, name, verbs in rows} == {
+            ("recordings", "plain"): "get watch",
+            ("recordingreports/status", job): "patch",
+            ("recordingreports", job): "get",
+            # To see whether the next attempt captures, when its own pod has to go.
+            ("recordingreports", f"{job.removesuffix('1')}2"): "get",
+        }
         token = tenant.cluster.get("secret", f"{pod['metadata']['labels']['job-name']}-join", tenant.namespace)
         assert token["immutable"] is True
         value = base64.b64decode(token["data"]["token"]).decode()
