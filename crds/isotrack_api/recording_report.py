@@ -43,6 +43,10 @@ class ReportPhase(StrEnum):
     FAILED = "Failed"
 
 
+IN_THE_CALL = (ReportPhase.ARMED, ReportPhase.CAPTURING, ReportPhase.PAUSED)
+"""Phases of an attempt that is in the call and able to record: it has something to hand over, or can take over."""
+
+
 class TrackReport(ObjectModel):
     """One recorded track."""
 

@@ -16,7 +16,7 @@ from enum import Enum
 from isotrack_api.conditions import Reason
 from isotrack_api.manifest import StopReason
 from isotrack_api.recording import AttemptResult
-from isotrack_api.recording_report import ReportPhase
+from isotrack_api.recording_report import IN_THE_CALL, ReportPhase
 
 from .errors import cut
 from .view import AttemptView, PodView, Termination, parse_termination, parse_time
@@ -48,8 +48,6 @@ MAX_USELESS_RESTARTS = 3
 HEARS = timedelta(seconds=4)
 """Within so many seconds an agent has heard that its pod is to go, and said so: API server and kubelet take one, it takes one itself, and
 times in Kubernetes are whole seconds. Longer costs a capture that does not go on; shorter costs the overlap with the successor."""
-IN_THE_CALL = (ReportPhase.ARMED, ReportPhase.CAPTURING, ReportPhase.PAUSED)
-"""Phases of an attempt that has something to hand over."""
 
 
 class Stage(Enum):

@@ -143,9 +143,14 @@ def destination_of(storage: Storage) -> S3Destination:
 
 
 def intent_of(
-    recording: Recording, recording_class: RecordingClass, storage: Storage, n: int, previous: str = "", *,
+    recording: Recording,
+    recording_class: RecordingClass,
+    storage: Storage,
+    n: int,
+    previous: str = "",
+    *,
     beside: bool = False,
-) -> Intent:  # fmt: skip
+) -> Intent:
     """What attempt `n` is told.
 
     Args:

@@ -6,7 +6,7 @@ new fault is a new row.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -23,7 +23,7 @@ from .operator_sweeps import kill_sweeping_operator
 from .people import EVERYBODY, LARGE
 from .plans import random_kills
 from .pod_changes import finish_by_hand, hand_over, overlap, replace_lost_pods
-from .sites import parse, parse_all
+from .sites import Failpoint, parse, parse_all
 from .standalone import crash_shipper
 from .storage_faults import REFUSALS, break_storage, outlast, stop_storage
 from .stores import STORES, USUAL
@@ -77,13 +77,16 @@ def parse_job(text: str) -> Job:
     return Job(kind, int(seed), detail, store or USUAL)
 
 
+Run = Callable[[Place, str, Job], Evidence | Aftermath]
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """One row."""
 
     what: str
     bounds: Bounds
-    run: Callable[[Place, str, Job], Evidence | Aftermath]
+    run: Run
     kills: int = 0
     """Of one trial, about."""
     trials: int = 0
@@ -96,6 +99,11 @@ class Kind:
     """What the report adds to a failpoint's process, where another kind has the same process in other circumstances."""
     media: bool = True
     """Whether anything is recorded."""
+
+
+def at_failpoints(crash: Callable[[Place, str, Sequence[Failpoint]], Evidence | Aftermath]) -> Run:
+    """How a trial is done that needs nothing of its job but where processes die."""
+    return lambda place, room, job: crash(place, room, parse_all(job.detail))
 
 
 KINDS: Final[Mapping[str, Kind]] = {
@@ -141,32 +149,32 @@ KINDS: Final[Mapping[str, Kind]] = {
     "failpoint-successor": Kind(
         "the same in the second attempt, which goes on from what the first one had copied before it was lost with its spool",
         NODE_DEATH,
-        lambda place, room, job: crash_successor(place, room, parse_all(job.detail)),
+        at_failpoints(crash_successor),
         fails=("agent",),
         scene="second attempt",
     ),
     "failpoint-shipper": Kind(
         "death of what ships beside `isotrack record --output s3://…`, before, after or within a call that changes files or objects",
         NOTHING_LOST,
-        lambda place, room, job: crash_shipper(place, room, parse_all(job.detail)),
+        at_failpoints(crash_shipper),
         fails=("shipper",),
     ),
     "failpoint-finaliser": Kind(
         "death of the finaliser before or after one of its S3 calls, as it finishes what a lost pod had copied",
         NODE_DEATH,
-        lambda place, room, job: crash_finaliser(place, room, parse_all(job.detail)),
+        at_failpoints(crash_finaliser),
         fails=("finalise",),
     ),
     "failpoint-sweeper": Kind(
         "the same of a sweep, which has to find that recording, and an upload that nobody completes, first",
         NODE_DEATH,
-        lambda place, room, job: crash_sweeper(place, room, parse_all(job.detail)),
+        at_failpoints(crash_sweeper),
         fails=("sweep",),
     ),
     "failpoint-check": Kind(
         "death of the Job that tries a class's storage before or after one of its calls; the next one finds a storage that works, and leaves nothing",
         NOTHING_LOST,
-        lambda place, room, job: crash_check(place, room, parse_all(job.detail)),
+        at_failpoints(crash_check),
         fails=("check",),
         media=False,
     ),

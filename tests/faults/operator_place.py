@@ -21,6 +21,7 @@ from isotrack_dev.paths import write_private
 from isotrack_dev.servers import LiveKitInfo
 from isotrack_operator.builders import names
 from support.cluster import Cluster, tenant_objects
+from support.environment import of_sfu
 from support.rawkube import APPLY_PATCH, MERGE_PATCH, RawKube
 from support.waiting import until
 
@@ -50,9 +51,7 @@ class OperatorPlace:
     def cluster(self) -> Cluster:
         """As a user has it."""
         environment = {
-            "LIVEKIT_URL": self.livekit.url,
-            "LIVEKIT_API_KEY": self.livekit.api_key,
-            "LIVEKIT_API_SECRET": self.livekit.api_secret,
+            **of_sfu(self.livekit),
             "S3_ENDPOINT": "http://192.0.2.2",  # RFC 5737: no pod runs, so nobody goes there
             "S3_BUCKET": "recordings",
             "AWS_ACCESS_KEY_ID": "nobody",

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from isotrack_dev.servers import LiveKitInfo
+from support.environment import of_servers
 from support.waiting import until
 
 from .evidence import Evidence, Kill
@@ -59,18 +60,11 @@ class Standalone:
             self._process.wait()
 
     def _environment(self) -> dict[str, str]:
-        server, s3 = self.place.livekit, self.place.s3
         return {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(TESTS),
             "XDG_STATE_HOME": str(self.folder / "state"),
-            "LIVEKIT_URL": server.url,
-            "LIVEKIT_API_KEY": server.api_key,
-            "LIVEKIT_API_SECRET": server.api_secret,
-            "AWS_ACCESS_KEY_ID": s3.access_key,
-            "AWS_SECRET_ACCESS_KEY": s3.secret_key,
-            "AWS_REGION": s3.region,
-            "AWS_ENDPOINT_URL_S3": s3.endpoint,
+            **of_servers(self.place.livekit, self.place.s3),
             "FAULTS_TRACE": str(self.trace),
             "FAULTS_AT": self.at,
         }

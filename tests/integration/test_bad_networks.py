@@ -18,6 +18,7 @@ from isotrack_api.manifest import GapReason, Manifest, ManifestTrack, StopReason
 from isotrack_dev.servers import LiveKitInfo, S3Info, free_port, livekit_server
 from support.call import Call, a_call
 from support.command import Ended, RecordCommand
+from support.environment import of_sfu
 from support.ledger import Ledger, Sent
 from support.path import Conditions, Path, path_to
 from support.people import People, Person, Picture
@@ -262,12 +263,7 @@ def test_a_restarted_sfu_is_followed(call: Call) -> None:
         own = replace(
             call,
             server=first,
-            environment={
-                **call.environment,
-                "LIVEKIT_URL": first.url,
-                "LIVEKIT_API_KEY": first.api_key,
-                "LIVEKIT_API_SECRET": first.api_secret,
-            },
+            environment={**call.environment, **of_sfu(first)},
         )
         with own.people([ALICE]) as people, own.recorded(people, "alice") as recorder:
             people.play(5)

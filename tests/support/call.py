@@ -16,6 +16,7 @@ from livekit import api
 from isotrack_dev.servers import LiveKitInfo, S3Info
 
 from .command import Ended, RecordCommand, isotrack, record_command
+from .environment import of_servers
 from .people import Cast, People, Person, environment_of_publishers, people
 
 
@@ -92,13 +93,7 @@ def a_call(name: str, folder: Path, server: LiveKitInfo, s3: S3Info) -> Call:
     room = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60]
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("LIVEKIT_", "AWS_", "ISOTRACK_"))},
-        "LIVEKIT_URL": server.url,
-        "LIVEKIT_API_KEY": server.api_key,
-        "LIVEKIT_API_SECRET": server.api_secret,
-        "AWS_ACCESS_KEY_ID": s3.access_key,
-        "AWS_SECRET_ACCESS_KEY": s3.secret_key,
-        "AWS_REGION": s3.region,
-        "AWS_ENDPOINT_URL_S3": s3.endpoint,
+        **of_servers(server, s3),
         "XDG_STATE_HOME": str(folder / "state"),
     }
     return Call(room, server, folder, environment)

@@ -62,7 +62,12 @@ def layer_of(payload: Octets) -> Layer | None:
 
 def _is_filler(frame: Octets) -> bool:
     """LiveKit ends a frame that is under way when it closes a track, with a packet of the same timestamp that holds such a picture."""
-    return frame[3:10] == _START_CODE + bytes((FILLER_SIZE[0], 0, FILLER_SIZE[1], 0))
+    return len(frame) >= 10 and frame[3:6] == _START_CODE and _size_of(frame) == FILLER_SIZE
+
+
+def _size_of(key_frame: Octets) -> tuple[int, int]:
+    """Width and height; the two bits above each say how to scale what is shown."""
+    return (key_frame[6] | key_frame[7] << 8) & 0x3FFF, (key_frame[8] | key_frame[9] << 8) & 0x3FFF
 
 
 class Vp8Depacketizer:
@@ -96,8 +101,7 @@ class Vp8Depacketizer:
             return Frame(data, False)
         if len(data) < 10 or data[3:6] != _START_CODE:
             raise ParseError("VP8 key frame has no start code")
-        width = (data[6] | data[7] << 8) & 0x3FFF
-        height = (data[8] | data[9] << 8) & 0x3FFF
+        width, height = _size_of(data)
         if not width or not height:
             raise ParseError(f"VP8 key frame of {width}x{height}")
         return Frame(data, True, width, height, (width, height) == FILLER_SIZE)

@@ -14,7 +14,7 @@ from typing import Final
 from isotrack_api.conditions import Reason
 from isotrack_api.manifest import StopReason
 from isotrack_api.recording import DesiredState
-from isotrack_api.recording_report import MAX_REPORT_TRACKS, ReportPhase, ReportStatus
+from isotrack_api.recording_report import IN_THE_CALL, MAX_REPORT_TRACKS, ReportStatus
 from isotrack_recorder.control import Command, State
 from isotrack_recorder.errors import (
     CallNotFoundError,
@@ -104,7 +104,7 @@ def is_left_behind(
 
 def has_taken_over(successor: ReportStatus, state: State | None) -> bool:
     """Whether a successor says that it records all that comes here."""
-    if successor.phase not in (ReportPhase.ARMED, ReportPhase.CAPTURING, ReportPhase.PAUSED):
+    if successor.phase not in IN_THE_CALL:
         return False
     flowing = {
         track.track_id
