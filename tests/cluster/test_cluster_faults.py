@@ -127,7 +127,7 @@ def test_a_recording_that_is_stopped_after_its_node_died_is_finished_by_a_job(
     assert finished["status"]["manifest"]["uri"].endswith("/recording.json")
 
 
-def test_an_api_server_that_is_away_for_a_minute_costs_nothing(tenant: Tenant, stack: Stack, costs: Costs) -> None:
+def test_an_api_server_that_is_away_for_three_minutes_costs_nothing(tenant: Tenant, stack: Stack, costs: Costs) -> None:
     with tenant.people("alone", ALICE) as people:
         people.join("alice")
         tenant.record("alone")
@@ -135,14 +135,15 @@ def test_an_api_server_that_is_away_for_a_minute_costs_nothing(tenant: Tenant, s
         people.play(3)
         stack.kill("kube-apiserver")
         fault = last_sent(Ledger.load(people.ledger))
-        people.play(60)
+        people.play(180)
         stack.again("kube-apiserver")
         # Controllers look at the node again before its kubelet has said that it is well, and may take it for lost: then a successor was
         # begun, whose pod starts once the node is well, or is taken back at the stop.
         people.play(18)
         finished, recorded = finish(tenant, "alone", people)
     costs.judge(
-        "API server away for a minute", cost_of(serials_of(recorded), fault, FPS, sent_by(Ledger.load(people.ledger)))
+        "API server away for three minutes",
+        cost_of(serials_of(recorded), fault, FPS, sent_by(Ledger.load(people.ledger))),
     )
     assert finished["status"]["phase"] == "Uploaded", finished["status"]
     assert missing(serials_of(recorded), sent_by(Ledger.load(people.ledger))) == []

@@ -36,7 +36,7 @@ CLUSTER_FAULTS: Final[Mapping[str, Promise]] = MappingProxyType(
         # Kubernetes calls a node dead after 40 to 50 s of silence; the successor starts at once then.
         "node died": Promise(lost=NODE_LOST_SECONDS, gap=90),
         "node died, stopped before anybody went on": Promise(lost=NODE_LOST_SECONDS, gap=None),
-        "API server away for a minute": Promise(lost=0, gap=0),
+        "API server away for three minutes": Promise(lost=0, gap=0),
         "namespace deleted": Promise(lost=0, gap=None),
         "pod evicted": Promise(lost=0, gap=0),
         "pod evicted, no place for another, stopped": Promise(lost=0, gap=0),
