@@ -167,23 +167,41 @@ def test_a_recorder_that_is_killed_twice_is_back_at_once_both_times(tenant: Tena
 
 
 def test_a_recorder_container_that_is_killed_is_started_again_in_its_pod(tenant: Tenant, costs: Costs) -> None:
-    """As when it runs out of memory: the kernel then ends the whole container."""
+    with tenant.people("container", ALICE) as people:
+        people.join("alice")
+        tenant.record("container")
+        recording = tenant.wait_capturing("container")
+        people.play(4)
+        pod = the_pod(tenant, recording)
+        first_process(pod["metadata"]["uid"], "capture").kill()
+        fault = last_sent(Ledger.load(people.ledger))
+        until(lambda: restarts(tenant, recording)["recorder"], "the kubelet starts the recorder again")
+        tenant.wait_capturing("container")
+        people.play(6)
+        finished, recorded = finish(tenant, "container", people)
+        assert the_pod(tenant, recording)["metadata"]["uid"] == pod["metadata"]["uid"]
+    assert len(finished["status"]["attempts"]) == 1, "the pod stays"
+    cost = cost_of(serials_of(recorded), fault, FPS, sent_by(Ledger.load(people.ledger)))
+    costs.judge("recorder container killed", cost)
+    assert recorded.manifest.lost_ms > 0, "the loss is declared"
+
+
+def test_a_recorder_that_runs_out_of_memory_begins_again_in_its_pod(tenant: Tenant, costs: Costs) -> None:
+    """Where cgroups are of version 2 the kernel ends its container, else its process."""
     with tenant.people("oom", ALICE) as people:
         people.join("alice")
         tenant.record("oom")
         recording = tenant.wait_capturing("oom")
         people.play(4)
         pod = the_pod(tenant, recording)
-        first_process(pod["metadata"]["uid"], "capture").kill()
+        worker(pod["metadata"]["uid"], "capture").run_out_of_memory()
         fault = last_sent(Ledger.load(people.ledger))
-        until(lambda: restarts(tenant, recording)["recorder"], "the kubelet starts the recorder again")
-        tenant.wait_capturing("oom")
-        people.play(6)
+        people.play(8)
         finished, recorded = finish(tenant, "oom", people)
         assert the_pod(tenant, recording)["metadata"]["uid"] == pod["metadata"]["uid"]
     assert len(finished["status"]["attempts"]) == 1, "the pod stays"
     cost = cost_of(serials_of(recorded), fault, FPS, sent_by(Ledger.load(people.ledger)))
-    costs.judge("recorder container killed", cost)
+    costs.judge("recorder out of memory", cost)
     assert recorded.manifest.lost_ms > 0, "the loss is declared"
 
 

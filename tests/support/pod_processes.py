@@ -4,10 +4,24 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from .waiting import until
+
+HOG: Final = """
+import os, pathlib, sys
+group, victim = map(pathlib.Path, sys.argv[1:])
+pathlib.Path("/proc/self/oom_score_adj").write_text("-1000")
+group.write_text(str(os.getpid()))
+held = []
+while victim.exists():
+    held.append(b"1" * (1 << 20))
+"""
+"""Takes memory in the cgroup of another process until that one is gone. The kernel ends anybody but it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +36,12 @@ class PodProcess:
         """kill -9."""
         os.kill(self.pid, signal.SIGKILL)
 
+    def run_out_of_memory(self) -> None:
+        """Fill its container to the memory limit; returns when the kernel has ended it (with all of its container in cgroup v2)."""
+        subprocess.run(
+            [sys.executable, "-c", HOG, str(memory_group(self.pid)), f"/proc/{self.pid}"], check=True, timeout=60
+        )
+
 
 def worker(pod_uid: str, command: str) -> PodProcess:
     """The process that does the work of a container, whose arguments begin with this command."""
@@ -31,6 +51,17 @@ def worker(pod_uid: str, command: str) -> PodProcess:
 def first_process(pod_uid: str, command: str) -> PodProcess:
     """Pid 1 of a container: with it, the kernel ends all of it."""
     return until(lambda: _one(pod_uid, command, first=True), f"container {command} of pod {pod_uid} runs")
+
+
+def memory_group(pid: int) -> Path:
+    """Who writes a number here lets that process share the memory limit of this one, in cgroup v1 and v2 alike."""
+    rows = [line.split(":", 2) for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines()]
+    root = Path("/sys/fs/cgroup")
+    for _, controllers, path in rows:
+        if "memory" in controllers.split(","):
+            return root / "memory" / path.lstrip("/") / "cgroup.procs"
+    path = next(path for _, controllers, path in rows if not controllers)
+    return root / path.lstrip("/") / "cgroup.procs"
 
 
 def _one(pod_uid: str, command: str, *, first: bool) -> PodProcess | None:

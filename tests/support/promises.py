@@ -44,6 +44,8 @@ CLUSTER_FAULTS: Final[Mapping[str, Promise]] = MappingProxyType(
         "recorder process killed": Promise(lost=PROCESS_LOST_SECONDS, gap=5),
         # It takes 2 to 6 s here where a container has to come anew; more than this, and somebody waits for a timeout.
         "recorder container killed": Promise(lost=PROCESS_LOST_SECONDS, gap=20),
+        # The kernel ends the process, or all of its container: as above.
+        "recorder out of memory": Promise(lost=PROCESS_LOST_SECONDS, gap=20),
         "agent killed": Promise(lost=0, gap=0),
         "Recording deleted": Promise(lost=0, gap=None),
         "everything deleted without an operator, then swept": Promise(lost=NODE_LOST_SECONDS, gap=None),
