@@ -55,16 +55,21 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if unknown := set(options.kinds) - set(KINDS):
         parser.error(f"no such kind: {', '.join(unknown)}")
-    partial = options.kinds or options.only or options.go_on or options.failpoints or options.trials
+    partial = bool(options.kinds or options.only or options.failpoints or options.trials)
     if options.report and (partial or not options.cluster):
-        parser.error("--report is of one whole run: it goes with --cluster, --seed, --kills, --at-once, --folder only")
-    faulthandler.enable()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what runs ends in good order, or its processes would stay
+        parser.error(
+            "--report is of one whole run: it goes with --cluster, --seed, --kills, --at-once, --folder, and --go-on with such a run"
+        )
     began, folder = time.monotonic(), options.folder.resolve()
     if not options.go_on and not options.list:
         shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     record = _record(folder, options)
+    record.whole = record.whole and not partial
+    if options.report and not record.whole:
+        parser.error("--report is of one whole run, which the one in the folder was not")
+    faulthandler.enable()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what runs ends in good order, or its processes would stay
     with servers(folder, options.stores, with_operator=_needs_operator(record, options)) as place:
         record.missing = dict(place.stores.missing)
         _plan(record, options, place)
@@ -72,7 +77,7 @@ def main(argv: list[str] | None = None) -> int:
             print("\n".join(map(str, record.due(tuple(options.kinds or KINDS)))))
             return 0
         _run(record, options, place, began)
-    if options.cluster:
+    if options.cluster and (not record.cluster or record.cluster["failed"]):
         record.cluster = break_cluster(folder / "cluster")
         record.write()
     if options.report:
@@ -88,7 +93,7 @@ def _record(folder: Path, options: argparse.Namespace) -> Record:
     if results.exists() and options.go_on:
         return Record.read(results)
     command = "make faults" + (f" ARGS='--seed {options.seed} --cluster --report'" if options.seed != 1 else "")
-    return Record(results, command, options.seed)
+    return Record(results, command, options.seed, whole=True)
 
 
 def _needs_operator(record: Record, options: argparse.Namespace) -> bool:

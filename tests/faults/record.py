@@ -32,6 +32,10 @@ class Record:
     """S3 servers that are not to be had here, and why."""
     cluster: dict[str, Any] = field(default_factory=dict)
     """What came of breaking a whole cluster, see `cluster`; empty = that was not done."""
+    whole: bool = False
+    """Nothing was left out when it was planned."""
+    again: list[dict[str, Any]] = field(default_factory=list)
+    """What came first of jobs that were done again, in their order."""
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -42,7 +46,18 @@ class Record:
         """
         saved = json.loads(path.read_text())
         results = {row["job"]: row for row in saved["results"]}
-        return cls(path, saved["command"], saved["seed"], saved["planned"], saved["seconds"], results, saved["missing"])
+        return cls(
+            path,
+            saved["command"],
+            saved["seed"],
+            saved["planned"],
+            saved["seconds"],
+            results,
+            saved["missing"],
+            saved["cluster"],
+            saved["whole"],
+            saved["again"],
+        )
 
     def plan(self, jobs: Iterable[Job]) -> None:
         """Add jobs."""
@@ -50,6 +65,9 @@ class Record:
 
     def add(self, result: Result) -> None:
         """Add what came of one, instead of what came of it before."""
+        before = self.results.get(result.job)
+        if before is not None:
+            self.again.append({name: before[name] for name in ("job", "findings", "invalid")})
         self.results[result.job] = asdict(result)
 
     def due(self, kinds: Sequence[str]) -> list[Job]:
@@ -70,6 +88,8 @@ class Record:
             "versions": versions(),
             "missing": self.missing,
             "cluster": self.cluster,
+            "whole": self.whole,
+            "again": self.again,
             "planned": self.planned,
             "results": [self.results[job] for job in self.planned if job in self.results],
         }

@@ -113,6 +113,20 @@ def _summary(saved: Mapping[str, Any]) -> str:
         f"Planned and not done: {len(saved['planned']) - len(results)}.\n"
         + "".join(f"\n- `{result['job']}`: {text}" for result in [*failed] for text in result["findings"][:2])
         + ("\n" if failed else "")
+        + _done_again(saved["again"])
+    )
+
+
+def _done_again(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What came first of trials that were done once more (--go-on)."""
+    if not rows:
+        return ""
+    failed = [row for row in rows if row["findings"]]
+    return (
+        f"\nDone again and counted once: {len(rows) - len(failed)} of which nothing was proved, because no fault was seen to happen, "
+        f"and {len(failed)} that had failed{':' if failed else '.'}\n"
+        + "".join(f"\n- `{row['job']}`: {text.splitlines()[0][:300]}" for row in failed for text in row["findings"][:2])
+        + ("\n" if failed else "")
     )
 
 

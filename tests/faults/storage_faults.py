@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Final
 from urllib.parse import urlsplit
 
+from isotrack_recorder.pod.agent import LET_IN
 from support.fault_proxy import (
     ANSWER_CUT,
     ANSWER_LOST,
@@ -120,6 +121,10 @@ def outlast(place: Place, room: str, seed: int, faults: tuple[str, ...], seconds
         with place.studio.publishing(room) as ledger:
             start(pod)
             began = recorded(pod)
+            if (
+                fault in REFUSALS
+            ):  # NB: who is refused from the start says so and ends, for that is a mistake of those who set it up
+                until((pod.spool / LET_IN).exists, "the storage took the agent", seconds=END_SECONDS)
             time.sleep(chance.uniform(1.0, 3.0))
             proxy.always(fault)
             time.sleep(chance.uniform(*seconds))

@@ -223,7 +223,8 @@ def test_a_campaign_goes_on_with_what_has_not_passed(tmp_path: Path) -> None:
     assert again.due(("both-killed",)) == jobs[2:]
     again.add(Result(kind="agent-killed", job=str(jobs[1]), seconds=1.0))
     assert again.due(tuple(KINDS)) == jobs[2:]
-    assert again.values() == {**record.values(), "results": again.values()["results"]}
+    first = [{"job": str(jobs[1]), "findings": ["twice"], "invalid": []}]
+    assert again.values() == {**record.values(), "results": again.values()["results"], "again": first}
 
 
 def test_a_clock_that_was_set_is_seen_in_what_a_process_says() -> None:
@@ -235,9 +236,10 @@ def test_a_clock_that_was_set_is_seen_in_what_a_process_says() -> None:
 @pytest.mark.parametrize(
     "words", [["--report"], ["--report", "--cluster", "--go-on"], ["pod-lost", "--report", "--cluster"]]
 )
-def test_a_report_is_of_one_whole_run(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_report_is_of_one_whole_run(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Record(tmp_path / "results.json", "make faults", 1).write()
     with pytest.raises(SystemExit):
-        main(words)
+        main([*words, "--folder", str(tmp_path)])
     assert "one whole run" in capsys.readouterr().err
 
 
@@ -294,5 +296,9 @@ def test_the_report_matches_golden(golden: Golden) -> None:
             "failed": ["test_an_evicted_pod_gets_a_successor"],
             "seconds": 400.0,
         },
+        "again": [
+            {"job": "storage-breaks#1", "findings": [], "invalid": ["slow was not seen to happen"]},
+            {"job": "recorder-killed#1", "findings": ["trial: it ended with 1\nits log"], "invalid": []},
+        ],
     }
     golden.check("reliability.md", render(saved))
