@@ -23,7 +23,7 @@ async def keep_delivering(
     round_seconds: float,
     delivered: Callable[[], None],
 ) -> None:
-    """Deliver what is due until `over` is done. A round that fails is repeated: the spool keeps everything.
+    """Deliver what is due until `over` is done. A round that fails is repeated: the spool keeps what is not delivered.
 
     Args:
         checkpointed: As for `Delivery.reclaim`, at that moment.
@@ -33,8 +33,13 @@ async def keep_delivering(
     failures = 0
     while not over.done():
         try:
-            if await delivery.round():
-                delivered()
+            try:
+                if await delivery.round():
+                    delivered()
+            except Exception:
+                # NB: the same behind a round that failed. A session that fails each time must not keep others' media on the disk.
+                await delivery.reclaim(checkpointed())
+                raise
             await delivery.reclaim(checkpointed())
             failures = 0
         except IsotrackError as error:

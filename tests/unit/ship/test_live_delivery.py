@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import shutil
@@ -23,6 +24,7 @@ from isotrack_recorder.ship.bodies import Bodies
 from isotrack_recorder.ship.checkpoints import Checkpoints
 from isotrack_recorder.ship.deliver import OVER, Delivery
 from isotrack_recorder.ship.lanes import Lanes
+from isotrack_recorder.ship.live import keep_delivering
 from isotrack_recorder.ship.reclaim import reclaim
 from isotrack_recorder.ship.store import PART_BYTES, Part
 from isotrack_recorder.spool import writer as writer_module
@@ -421,6 +423,33 @@ async def test_an_upload_lost_behind_a_reclaimed_spool_is_told_and_costs_no_othe
     recording = Manifest.model_validate_json(store.objects[f"{ROOT}/recording.json"])
     assert not recording.complete
     assert "the spool has been reclaimed" in recording.message
+
+
+async def test_a_session_that_cannot_be_made_keeps_no_other_one_on_the_disk(
+    spool: Path, store: CountingStore, lanes: Lanes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its failure, which comes with each round, would fill the disk with everybody's media."""
+    call = LiveSpool(spool, people=2, picture_bytes=30_000)
+    delivery = an_agent(spool, store, lanes)
+    call.run(50)
+    await delivery.round()
+    await delivery.reclaim(None)
+    broken = next(iter(store.uploads))
+    other = "t0004" if "user-0" in store.uploads[broken].key else "t0002"
+    del store.uploads[broken]
+    call.run(75)
+    before = {path for path in segments(spool) if path.name.startswith(other)}
+    over = asyncio.get_running_loop().create_future()
+    to_the_end = delivery.round
+
+    async def last_round() -> int:
+        over.set_result(None)
+        return await to_the_end()
+
+    monkeypatch.setattr(delivery, "round", last_round)
+    await keep_delivering(delivery, lambda: None, over, round_seconds=0, delivered=lambda: None)
+    assert before - set(segments(spool))
+    call.stop()
 
 
 async def test_a_full_disk_stops_muxing_until_there_is_room(
