@@ -7,7 +7,8 @@
 handed out before. A cluster ends at a video key frame, at 5 s or 4 MiB; behind `settled` the open one begins, before it no
 byte changes any more. `finish` makes the Cues and the head: EBML header, Segment with its size, SeekHead, Info with Duration,
 Tracks, Tags, and Void up to HEAD_BYTES. So a file can be uploaded while it grows, with its first part last. Clusters have known
-sizes; timestamps are whole milliseconds (the only scale that WebM allows).
+sizes; timestamps are whole milliseconds (the only scale that WebM allows). The Cues name a cluster and a track only where a decoder
+can begin with what the track has there: players believe them.
 
 All that a file in the making needs to go on is a MuxState: plain data, a few bytes per cluster.
 """
@@ -115,9 +116,9 @@ class MuxState:
     size: int = 0
     """Bytes of the open cluster's content."""
     tracks: int = 0
-    """Bit per track in the open cluster."""
+    """Bit per track that has a frame in the open cluster with which a decoder can begin. One of pictures is the cluster's first."""
     cues: list[tuple[int, int, int]] = field(default_factory=list)
-    """Time, offset and tracks (as bits) of each cluster."""
+    """Time, offset and tracks (as bits) of each cluster that has any."""
     end_ns: int = 0
     last_ms: dict[int, int] = field(default_factory=dict)
     """Time of the newest frame by track."""
@@ -174,7 +175,8 @@ class Muxer:
             end_ns = time_ns + duration_ns
             if end_ns > state.end_ns:
                 state.end_ns = end_ns
-            state.tracks |= 1 << track
+            if key:
+                state.tracks |= 1 << track
             # RFC 9559 section 5.1.3.5.1: size, track number, relative timestamp, flags (0x80 = key frame)
             size, relative, flags = len(data) + 4, time_ms - state.start_ms, 0x80 if key else 0
             if size < 0x7F:
@@ -225,11 +227,12 @@ class Muxer:
             self._patches.append(Write(state.cluster, header))
         else:
             self._pending[self._header] = header
-        state.cues.append((state.start_ms, state.cluster, state.tracks))
+        if state.tracks:
+            state.cues.append((state.start_ms, state.cluster, state.tracks))
         state.cluster = self._header = None
 
     def _cue_index(self) -> bytes:
-        """One point per cluster and track in it."""
+        """One point per cluster, with all tracks that can be begun there."""
         points = []
         segment = _segment(self.state.container)
         for time_ms, offset, tracks in self.state.cues:

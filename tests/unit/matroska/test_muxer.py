@@ -23,6 +23,7 @@ from isotrack_recorder.matroska.muxer import HEAD_BYTES, FileHeader, Muxer, MuxS
 from isotrack_recorder.matroska.reader import blocks, read_file
 from support.files import MemoryFiles
 from support.media import opus_packets, video_frames
+from support.rtp import vp8_frame
 
 MS = 1_000_000
 HEADER = FileHeader("isotrack/test", "Alice", 1_760_000_000_123_000_000, "seed", {"USER_ID": "alice"})
@@ -82,7 +83,30 @@ def test_seek_head_and_cues_point_at_what_they_name() -> None:
     begins = {cluster.begin for cluster in file.clusters}
     assert {cue.offset for cue in file.cues} == begins
     keys = {block.time_ms for block in blocks(content, file) if block.track == 2 and block.key}
-    assert keys <= {cue.time_ms for cue in file.cues if cue.track == 2}
+    assert keys == {cue.time_ms for cue in file.cues if cue.track == 2}
+
+
+@pytest.mark.parametrize("beside_sound", [False, True])
+def test_who_seeks_between_two_key_frames_gets_the_earlier_one(beside_sound: bool) -> None:
+    """Publishers make few key frames: most clusters have none, and a player that begins there shows nothing, or grey."""
+    muxer = Muxer(MuxState(Container.MKV))
+    pictures = []
+    for n in range(1500):
+        key = n % 500 == 0
+        pictures.append((n * 40 * MS, 1, 40 * MS, vp8_frame(n, key=key, size=40), key, key))
+    sound = [(n * 20 * MS, 2, 20 * MS, b"\xf8\xff\xfe", True, False) for n in range(3000)] if beside_sound else []
+    muxer.add(sorted(pictures + sound))
+    content = finished(muxer, PICTURE, *([SOUND] if beside_sound else []))
+    file = read_file(content)
+    assert [cue.time_ms for cue in file.cues if cue.track == 1] == [0, 20_000, 40_000]
+    if beside_sound:  # which can be begun anywhere
+        assert {cue.offset for cue in file.cues if cue.track == 2} == {cluster.begin for cluster in file.clusters}
+    for wanted, found in ((13, 0), (27, 20), (39.9, 20), (59, 40)):
+        with av.open(io.BytesIO(content)) as media:
+            video = media.streams.video[0]
+            media.seek(round(wanted * 1000), stream=video)
+            packet = next(media.demux(video))
+            assert (packet.is_keyframe, packet.pts) == (True, found * 1000)
 
 
 def test_clusters_are_short_and_know_their_size() -> None:
