@@ -350,11 +350,13 @@ class Agent:
         stopped = read_earlier(self._settings.paths.spool).stop_reason
         end = End(False, outcome.stop_reason if stopped != outcome.stop_reason else None, outcome.message)
         self._goes = outcome.exit_code == DrainedError.exit_code
-        if checkpoints.enabled and (self._goes or self._is_one_of_several):
+        if checkpoints.enabled and (self._goes or self._is_one_of_several or delivery.gave_up):
             await checkpoints.flush(lanes)  # NB: before the manifest, which says that the rest is in checkpoints
         delivered, failure = await _finished(delivery, end)
-        if checkpoints.enabled and failure is not None:
-            await checkpoints.flush(lanes)  # they stay: another version may make what this one could not
+        if checkpoints.enabled and (failure is not None or delivery.gave_up):
+            await checkpoints.flush(
+                lanes
+            )  # of them the rest is made; where they stay, another version may make what this one could not
         if outcome.recording_over:
             delivered = replace(delivered, recording=await self._conclude(checkpoints, lanes))
         elif delivered.recording is not None:

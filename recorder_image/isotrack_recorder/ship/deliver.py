@@ -46,7 +46,7 @@ from .preflight import Preflight, check_storage
 from .reclaim import reclaim, reclaim_journals, written_behind
 from .retry import Patience, full_jitter
 from .s3 import S3Store
-from .session import Errand, Session
+from .session import Errand, Session, SpentError
 from .sessions import SavedSessions
 from .store import Store
 from .upload import Sender, Target
@@ -131,6 +131,8 @@ class Delivery:
         None: not before a round is over."""
         self.known_ns: int | None = None
         """Until when the logs hold all that was captured, where the journals know more: of a spool that is being rebuilt."""
+        self._given_up: set[str] = set()
+        """Sessions that can be made from here no more (the storage forgot an upload, and the spool has been given back)."""
         self._reclaimed: dict[str, int] = {}
         self._is_tight = False
         self._sends = asyncio.Semaphore(FILES_AT_ONCE)
@@ -144,6 +146,11 @@ class Delivery:
     def seen_ns(self) -> int:
         """Time of the newest fact that the last round knew, on the spool's axis."""
         return self._spool.facts.last_ns
+
+    @property
+    def gave_up(self) -> bool:
+        """Whether some session is left to checkpoints because it can be made from here no more."""
+        return bool(self._given_up)
 
     def covered(self) -> Mapping[str, Position]:
         """By log: frames before this position are not needed any more, by us or by a successor on the same disk."""
@@ -177,7 +184,7 @@ class Delivery:
     def _left_logs(self) -> dict[str, Position]:
         """Logs that files are made of from checkpoints alone: what is in one of them is not needed here."""
         facts = self._spool.facts
-        peers = {peer_id for peer_id, peer in facts.peers.items() if self.leaves(peer, facts)}
+        peers = {peer_id for peer_id, peer in facts.peers.items() if self._leaves(peer)}
         tracks = [track for track in facts.tracks.values() if track.peer_id in peers]
         return written_behind(self._spool.path, tracks, facts.last_ns) if tracks else {}
 
@@ -200,6 +207,7 @@ class Delivery:
             failures += [result for result in results if isinstance(result, BaseException)]
             finished += sum(result for result in results if isinstance(result, int))
             stuck = {errand.session.peer_id for errand in lost}
+            stuck |= self._given_up
             turn = [session for session in turn if session.more and session.peer_id not in stuck]
             if turn and self._is_tight and self.copied is not None:
                 await self._lanes.file_job(self._make_room, self.copied())
@@ -252,9 +260,11 @@ class Delivery:
             self._spool.refresh()
         except OSError as error:
             raise IsotrackError(f"the spool cannot be read: {error.strerror}") from error
+        for peer_id in self._given_up & self._sessions.keys():
+            self._sessions.pop(peer_id).abandon()
         turn = []
         for peer_id, peer in list(self._spool.facts.peers.items()):
-            if self.leaves(peer, self._spool.facts):
+            if self._leaves(peer):
                 continue
             session = self._sessions.get(peer_id)
             if session is None:
@@ -264,6 +274,20 @@ class Delivery:
             if session.begin_turn(everything=everything):
                 turn.append(session)
         return turn
+
+    def _leaves(self, peer: PeerFacts) -> bool:
+        return peer.peer_id in self._given_up or self.leaves(peer, self._spool.facts)
+
+    def _give_up(self, session: Session, error: SpentError) -> None:
+        """Leave a session to checkpoints, which have what the spool has not.
+
+        Raises:
+            SpentError: there are none.
+        """
+        if self.copied is None or self.copied() is None:
+            raise error
+        log.warning("session is left to checkpoints", extra={"fields": {"detail": str(error)}})
+        self._given_up.add(session.peer_id)
 
     async def give_back(self) -> None:
         """Delete what of the logs went into files: of a spool that is a copy."""
@@ -287,7 +311,11 @@ class Delivery:
             if number and not self._has_room(budget, begun):
                 break
             try:
-                session.advance(lambda: self._has_room(budget, begun), save=budget.tight)
+                try:
+                    session.advance(lambda: self._has_room(budget, begun), save=budget.tight)
+                except SpentError as spent:
+                    self._give_up(session, spent)
+                    continue
             except IsotrackError as error:
                 broken.append(error)
             except Exception as error:  # one session that cannot be made must not cost the others
@@ -325,7 +353,10 @@ class Delivery:
             if self._store.patience.left() and session.failed(target.name) < TRIES_PER_FILE:
                 log.warning("file is sent again", extra={"fields": {"file": target.name, "detail": str(error)}})
                 self._sender.give_up(target)
-                session.send_again(target.name, result)
+                try:
+                    session.send_again(target.name, result)
+                except SpentError as spent:
+                    self._give_up(session, spent)
                 return 0
             raise
         except OSError as error:
@@ -372,7 +403,7 @@ class Delivery:
     def _is_left(self, peer: PeerFacts, missing: str) -> bool:
         """Whether a session's files are to be made of checkpoints, as far as there are any."""
         session = self._sessions.get(peer.peer_id)
-        return self.leaves(peer, self._spool.facts) or (bool(missing) and (session is None or not session.is_delivered))
+        return self._leaves(peer) or (bool(missing) and (session is None or not session.is_delivered))
 
     def _captured(self) -> list[PeerFacts]:
         """Sessions of which anything was captured."""

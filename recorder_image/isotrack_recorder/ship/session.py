@@ -41,6 +41,10 @@ GAP_LAG_NS: Final = 60 * SECOND
 """A gap that was journalled so long before the place of the newest frame taken lies before that frame."""
 
 
+class SpentError(IsotrackError):
+    """A session must begin anew, and the spool does not have its beginning any more. `Delivery` leaves it to checkpoints."""
+
+
 @dataclass(frozen=True, slots=True)
 class Errand:
     """Something to be sent of one file: parts that will not change, or with `part.result` all that is left."""
@@ -176,6 +180,14 @@ class Session:
         if not self._has_bytes(name, result):
             self._start_over()
 
+    def abandon(self) -> None:
+        """Throw away what was muxed: somebody else makes its files."""
+        for part in self._stream.state.parts if self._stream is not None else ():
+            self._bodies.drop_all(part.plan.name)
+            self._ledger.forget_upload(part.plan.name)
+        self._saved.drop(self.peer_id)
+        self._stream = None
+
     def _has_bytes(self, name: str, result: FileResult | None) -> bool:
         size = self._settled.get(name, 0) if result is None else result.bytes
         return all(self._bodies.size(name, number) >= part_size for number, part_size in part_sizes(size))
@@ -234,7 +246,7 @@ class Session:
         for track in self._spool.facts.tracks_of(self.peer_id):
             folder, _, log_name = track.key.partition("/")
             if track.abridged or min(segment_numbers(self._spool.path / folder, log_name), default=1) > 1:
-                raise IsotrackError(f"session {self.peer_id!r} cannot begin anew: the spool has been reclaimed")
+                raise SpentError(f"session {self.peer_id!r} cannot begin anew: the spool has been reclaimed")
 
     def _come_back(self, stream: SessionStream) -> bool:
         """A spell is over: whether another one begins, if all files of this one were delivered."""

@@ -22,10 +22,12 @@ from isotrack_recorder.errors import IsotrackError
 from isotrack_recorder.finalise.local import finish_local
 from isotrack_recorder.ship.bodies import Bodies
 from isotrack_recorder.ship.checkpoints import Checkpoints
-from isotrack_recorder.ship.deliver import OVER, Delivery
+from isotrack_recorder.ship.deliver import OVER, Delivery, End
 from isotrack_recorder.ship.lanes import Lanes
+from isotrack_recorder.ship.layout import layout_of
 from isotrack_recorder.ship.live import keep_delivering
 from isotrack_recorder.ship.reclaim import reclaim
+from isotrack_recorder.ship.recover import Recovery
 from isotrack_recorder.ship.store import PART_BYTES, Part
 from isotrack_recorder.spool import writer as writer_module
 from isotrack_recorder.spool.reader import Position
@@ -423,6 +425,41 @@ async def test_an_upload_lost_behind_a_reclaimed_spool_is_told_and_costs_no_othe
     recording = Manifest.model_validate_json(store.objects[f"{ROOT}/recording.json"])
     assert not recording.complete
     assert "the spool has been reclaimed" in recording.message
+
+
+async def test_an_upload_lost_behind_a_reclaimed_spool_is_made_good_by_checkpoints(
+    spool: Path, store: CountingStore, lanes: Lanes, tmp_path: Path
+) -> None:
+    """A lifecycle rule ends uploads that are a day old, say. What was muxed of the file fills no disk from then on."""
+    call, whole, intent = LiveSpool(spool, picture_bytes=30_000), tmp_path / "whole", a_shipping_intent()
+    checkpoints, delivery = Checkpoints(spool, intent, store), an_agent(spool, store, lanes)
+    delivery.copied = lambda: checkpoints.sent
+
+    async def shipped_until(seconds: float) -> None:
+        call.run(seconds)
+        keep_copy(spool, whole)
+        await checkpoints.flush(lanes)
+        await delivery.round()
+        await delivery.reclaim(checkpoints.sent)
+
+    await shipped_until(50)
+    assert store.parts, "nothing went out"
+    store.uploads.clear()
+    await shipped_until(75)
+    assert delivery.gave_up
+    await shipped_until(85)
+    assert not list((spool / "ship" / "parts").iterdir())
+    assert len(list(segments(spool))) == 2, "what lies in checkpoints stays on the disk"
+    call.stop()
+    keep_copy(spool, whole)
+    await checkpoints.flush(lanes)
+    await delivery.finish(End(recording_over=False))
+    recovery = Recovery(store, lanes, layout_of(intent), tmp_path / "scratch", intent)
+    recording = await recovery.finalise()
+    assert recording is not None
+    assert recording.manifest.complete
+    assert media(store) == made_locally(whole, tmp_path / "local")
+    assert not store.uploads
 
 
 async def test_a_session_that_cannot_be_made_keeps_no_other_one_on_the_disk(
