@@ -32,10 +32,13 @@ _MAX_CLUSTER_MS: Final = 5000
 _MAX_CLUSTER_BYTES: Final = 4 * 1024 * 1024
 _MAX_TAG_BYTES: Final = 8 * 1024
 _MAX_TAG_VALUE_BYTES: Final = 1024
+_TAGS_OVERHEAD_BYTES: Final = 12
+"""ID and size of Tags, or of one Tag."""
 _SEEK_HEAD_BYTES: Final = 128
 """Room for the SeekHead, whose positions depend on what follows it."""
 _SEEK_PRE_ROLL_NS: Final = 80_000_000
 """RFC 7845 section 4.6: an Opus decoder needs 80 ms to converge after a seek."""
+_LEAST_VOID_BYTES: Final = 16
 _DATE_EPOCH_S: Final = 978_307_200
 """2001-01-01T00:00:00Z, where DateUTC counts from."""
 _MS: Final = 1_000_000
@@ -254,8 +257,10 @@ class Muxer:
             ids.TRACKS: master(
                 ids.TRACKS, [_track(n, uid, track) for n, (uid, track) in enumerate(zip(uids, tracks), 1)]
             ),
-            ids.TAGS: _tags(header, uids, tracks),
         }
+        # NB: what a decoder needs goes before what only tells: parameter sets of a hostile sender take most of the head.
+        room = HEAD_BYTES - len(start) - _SEEK_HEAD_BYTES - sum(map(len, parts.values())) - _LEAST_VOID_BYTES
+        parts[ids.TAGS] = _tags(header, uids, tracks, min(room, _MAX_TAG_BYTES))
         positions: dict[int, int] = {}
         at = len(start) + _SEEK_HEAD_BYTES
         for part_id, data in parts.items():
@@ -355,16 +360,17 @@ def _track(number: int, uid: int, track: TrackHeader) -> bytes:
     return master(ids.TRACK_ENTRY, parts)
 
 
-def _tags(header: FileHeader, uids: Sequence[int], tracks: Sequence[TrackHeader]) -> bytes:
-    """Tags of the file, then of each track, as many as fit."""
+def _tags(header: FileHeader, uids: Sequence[int], tracks: Sequence[TrackHeader], room: int) -> bytes:
+    """Tags of the file, then of each track, as many as fit into so many bytes."""
     data = b""
+    room -= _TAGS_OVERHEAD_BYTES
     for uid, tags in ((0, header.tags), *((uid, track.tags) for uid, track in zip(uids, tracks))):
         targets = master(ids.TARGETS, (uint(ids.TAG_TRACK_UID, uid),) if uid else ())
         simple = b""
         for name, value in tags.items():
             value = _cut(value, _MAX_TAG_VALUE_BYTES)
             one = master(ids.SIMPLE_TAG, (text(ids.TAG_NAME, name), text(ids.TAG_STRING, value)))
-            if len(data) + len(simple) + len(one) < _MAX_TAG_BYTES:
+            if len(data) + _TAGS_OVERHEAD_BYTES + len(targets) + len(simple) + len(one) <= room:
                 simple += one
         if simple:
             data += element(ids.TAG, targets + simple)

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from isotrack_api.base import Container, MediaKind
 from isotrack_recorder.errors import ParseError
 from isotrack_recorder.matroska import ids
-from isotrack_recorder.matroska.codec_private import avc_configuration, length_prefixed, opus_head
+from isotrack_recorder.matroska.codec_private import avc_configuration, length_prefixed, nal_units, opus_head
+from isotrack_recorder.matroska.codec_private_h265 import hevc_configuration
 from isotrack_recorder.matroska.muxer import HEAD_BYTES, FileHeader, Muxer, MuxState, TrackHeader
 from isotrack_recorder.matroska.reader import blocks, read_file
 from support.files import MemoryFiles
@@ -193,6 +194,27 @@ def test_hostile_names_and_tags_are_cut_to_fit() -> None:
     head = finished(Muxer(MuxState(Container.MKV)), *tracks, header=header)
     assert len(head) == HEAD_BYTES
     assert b"\x1b" not in head
+
+
+def test_what_a_decoder_needs_displaces_tags() -> None:
+    """Parameter sets of a hostile sender have 2 KiB each: with long names beside them no file of that person could be finished."""
+    private = hevc_configuration(_parameter_sets(2048))
+    long = "\U0001f600" * 256
+    header = FileHeader("isotrack/1.2.3", long, 0, "seed", {f"TAG{n}": long for n in range(8)})
+    camera = TrackHeader(
+        MediaKind.VIDEO, "h265", "camera", private=private, width=640, height=360, tags={"TRACK_ID": long}
+    )
+    content = finished(Muxer(MuxState(Container.MKV)), camera, SOUND, header=header)
+    file = read_file(content)
+    assert (len(content), file.tracks[0].private) == (HEAD_BYTES, private)
+    assert 0 < len(file.tags[0]) < 8
+
+
+def _parameter_sets(size: int) -> bytes:
+    """As many and as large ones as a record takes, in Annex B; of a real sender, filled up."""
+    sets = [unit for unit in nal_units(video_frames(1, "h265")[0][0]) if unit[0] >> 1 in (32, 33, 34)]
+    pictures = [sets[2] + bytes((number,)) * (size - len(sets[2])) for number in range(1, 5)]
+    return b"".join(b"\0\0\0\1" + unit for unit in (*(unit.ljust(size, b"\1") for unit in sets[:2]), *pictures))
 
 
 @settings(max_examples=50, deadline=None)
