@@ -130,8 +130,8 @@ def merge_manifests(manifests: Sequence[Manifest]) -> Manifest:
 
 
 def with_files(manifest: Manifest, files: Iterable[ManifestFile]) -> Manifest:
-    """Add files; one that is there already stays once."""
-    every = {(file.attempt, file.name): file for file in (*manifest.files, *files)}
+    """Add files; one that is there already stays as it is: it was delivered by who captured it, and may be more than was made of a part."""
+    every = {(file.attempt, file.name): file for file in (*files, *manifest.files)}
     entries = sorted(every.values(), key=lambda file: (file.start_offset_ms, file.name))[:_MAX_FILES]
     last = max((file.start_offset_ms + file.duration_ms for file in entries), default=0)
     changes = {

@@ -117,6 +117,14 @@ class Seen:
         covered = self.recovered.checkpoints if self.recovered is not None else {}
         return frozenset(name for name, reach in covered.items() if self._reach(name) < reach)
 
+    @property
+    def out_of_reach(self) -> tuple[int, ...]:
+        """Attempts that ended well and left sessions to checkpoints that are of no use: somebody had finished the recording meanwhile."""
+        covered = self.recovered.checkpoints if self.recovered is not None else {}
+        later = {run.attempt for run in self.runs if run.name in self.spent and max(run.seqs) > covered[run.name]}
+        ended = (self.manifests[n] for n in sorted(later & self.manifests.keys()))
+        return tuple(manifest.attempts[-1].n for manifest in ended if manifest.unfinished and manifest.complete)
+
     def is_silent(self, attempt: int) -> bool:
         """Whether it has begun, and has left nothing yet."""
         known = attempt in self.manifests or attempt in self.checkpointed
@@ -269,6 +277,7 @@ class Recovery:
             except _MovedError:
                 continue
             await self._ask_leave()
+            await self._lanes.request(self._tell_what_is_missing, seen)
             await self._lanes.request(self._tell_why)
             committed = await self._lanes.request(conclude, self._store, self._layout)
             if failure is not None:
@@ -452,6 +461,14 @@ class Recovery:
                 how = {"message": "the attempt was lost: its media ends with its last checkpoint"}
                 changes |= {**how, "attempts": tuple(row.model_copy(update=how) for row in manifest.attempts)}
             put_attempt(self._store, self._layout, attempt, manifest.model_copy(update=changes))
+
+    def _tell_what_is_missing(self, seen: Seen) -> None:
+        """NB: before the checkpoints that tell of it are deleted."""
+        if seen.recovered is None or not seen.out_of_reach:
+            return
+        numbers = ", ".join(map(str, seen.out_of_reach))
+        text = f"the recording was finished while attempt {numbers} was at work: what it captured of some sessions after that is missing"
+        put_recovered(self._store, self._layout, seen.recovered.model_copy(update={"missing": text[:256]}))
 
     def _tell_why(self) -> None:
         """Note why the recording is over, where its pods could not know."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import itertools
 import shutil
 import time
@@ -191,6 +192,39 @@ async def test_a_checkpoint_that_comes_when_the_others_are_gone_goes_too(bucket:
     await bucket.recovery("again").finalise()
     assert not bucket.checkpoints()
     assert (bucket.recording(), bucket.media()) == before
+
+
+async def test_what_a_pod_delivers_behind_a_hasty_end_counts(bucket: Bucket) -> None:
+    """Somebody took a recording for abandoned whose pod the storage had refused for a while."""
+    call, checkpoints = two_people(bucket.spool(1)), bucket.begin(1)
+    call.write(until=1.0)
+    checkpoints.ship()
+    await bucket.recovery().finalise()
+    call.write(stop=4.0)
+    await bucket.drain(1, checkpoints, goes=False)
+    await bucket.recovery("again").finalise()
+    assert bucket.recording().complete
+    listed = {file.name: (file.bytes, file.sha256) for file in bucket.recording().files}
+    assert listed == {name: (len(body), hashlib.sha256(body).hexdigest()) for name, body in bucket.media().items()}
+
+
+async def test_what_came_to_checkpoints_behind_a_hasty_end_is_told_as_missing(bucket: Bucket) -> None:
+    """Bob's session was left to them; those before are gone, and without them nobody can use these."""
+    call = two_people(bucket.spool(1))
+    first = bucket.begin(1)
+    call.write(stop=4, reason="Drained")
+    await bucket.drain(1, first)
+    second, call = bucket.begin(2), second_pod(bucket)
+    call.write(until=11)
+    second.ship()
+    await bucket.recovery().finalise()
+    call.write(stop=90, reason="CallEnded")
+    await bucket.drain(2, second, goes=False)
+    for name in ("again", "once more"):
+        await bucket.recovery(name).finalise()
+        assert not bucket.recording().complete
+        assert "attempt 2" in bucket.recording().message
+        assert not bucket.checkpoints()
 
 
 async def test_uploads_that_nobody_will_complete_are_taken_back(bucket: Bucket) -> None:
