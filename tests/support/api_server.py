@@ -47,6 +47,8 @@ class ApiServer:
         self.tokens: list[str] = []
         self.refuse: int = 0
         """HTTP status to answer everything with."""
+        self.refuse_watches: int = 0
+        """HTTP status to answer watches with."""
         self.successor: dict[str, Any] | None = None
         """Status of the next attempt's report; None = there is none."""
         self.namespace: dict[str, Any] = {"metadata": {"name": NAMESPACE}}
@@ -152,6 +154,8 @@ class ApiServer:
         refusal = self._refusal(request)
         if refusal:
             return refusal
+        if self.refuse_watches:
+            return web.json_response({"message": "refused by the test"}, status=self.refuse_watches)
         assert request.query["fieldSelector"] == f"metadata.name={NAME}"
         answer = web.StreamResponse()
         await answer.prepare(request)

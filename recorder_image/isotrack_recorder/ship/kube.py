@@ -19,6 +19,7 @@ import contextlib
 import json
 import logging
 import ssl
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,8 @@ REQUEST_SECONDS: Final = 10.0
 WATCH_SECONDS: Final = 240
 SILENCE_SECONDS: Final = 90.0
 """Bookmarks come about every minute; a watch that is silent for longer may be dead without knowing it."""
+CALM_SECONDS: Final = 30.0
+"""A watch that lasted for longer was one."""
 MAX_OBJECT_BYTES: Final = 4 * 1024 * 1024
 MAX_USER_IDS: Final = 100
 
@@ -154,14 +157,19 @@ class KubeClient:
         """Call `changed` with the newest view, first and after each change, for ever."""
         failures = 0
         while True:
+            began = time.monotonic()
             try:
                 value = await self._get()
-                failures = 0
                 changed(view_of(value, self._settings.uid))
                 await self._watch_from(str(_mapping(value.get("metadata")).get("resourceVersion", "")), changed)
+                await asyncio.sleep(full_jitter(1))
             except KubeError as error:
                 if error.status == 404:
                     changed(RecordingView(DesiredState.STOPPED, deleted=True))
+                if (
+                    time.monotonic() - began > CALM_SECONDS
+                ):  # NB: reading alone is none: a watch may be refused each time
+                    failures = 0
                 if failures == 0:
                     log.warning("API server does not answer", extra={"fields": {"detail": str(error)}})
                 failures += 1

@@ -104,6 +104,24 @@ async def test_an_api_server_that_is_away_is_waited_for(server: ApiServer) -> No
         follower.task.cancel()
 
 
+async def test_a_watch_that_is_refused_each_time_is_tried_less_and_less_often(
+    server: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The Recording itself can be read: thousands of pods must not do so several times a second."""
+    server.refuse_watches = 403
+    failures = asyncio.Queue[int]()
+
+    def no_pause(count: int) -> float:
+        failures.put_nowait(count)
+        return 0.0
+
+    monkeypatch.setattr("isotrack_recorder.ship.kube.full_jitter", no_pause)
+    async with KubeClient(server.settings) as client:
+        follower = Follower(client)
+        assert [await asyncio.wait_for(failures.get(), 60) for _ in range(3)] == [1, 2, 3]
+        follower.task.cancel()
+
+
 async def test_the_token_is_read_for_each_request(server: ApiServer) -> None:
     async with KubeClient(server.settings) as client:
         await client.recording()
