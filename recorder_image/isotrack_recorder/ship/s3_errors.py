@@ -77,6 +77,7 @@ _BY_CODE: Final = {
     "ConditionalRequestConflict": Consequence.RETRY,
     "NoSuchKey": Consequence.MISSING,
     "NoSuchUpload": Consequence.UPLOAD_LOST,
+    "InvalidPart": Consequence.UPLOAD_LOST,  # a part that it had acknowledged is not there, or another: no repetition brings it back
     "PreconditionFailed": Consequence.EXISTS,
     "NotImplemented": Consequence.UNSUPPORTED,
 }

@@ -28,6 +28,7 @@ from isotrack_recorder.ship.store import UploadLostError
         pytest.param(Answer("KMS.NotFoundException", 400), Consequence.REFUSED, id="aws-no-such-kms-key"),
         pytest.param(Answer("404", 404), Consequence.MISSING, id="head-of-nothing"),
         pytest.param(Answer("NoSuchUpload", 404), Consequence.UPLOAD_LOST, id="lost-upload"),
+        pytest.param(Answer("InvalidPart", 400), Consequence.UPLOAD_LOST, id="lost-part"),
         pytest.param(Answer("PreconditionFailed", 412), Consequence.EXISTS, id="exists"),
         pytest.param(Answer("NotImplemented", 501), Consequence.UNSUPPORTED, id="unsupported"),
         pytest.param(Answer("InvalidArgument", 400), Consequence.FAILED, id="our-mistake"),
