@@ -141,15 +141,23 @@ class Plane:
         if stream is not None and stream.ssrc in gone:
             self._retire(stream, now_ns)
         if track.sink is None:
-            track.sink = self._listener.open_track(line.track_id, line.kind)
+            self._want(track)
         self._route(track, now_ns)
+
+    def _want(self, track: Track) -> bool:
+        """Ask the listener for the sink of a track that has none."""
+        track.sink = self._listener.open_track(track.line.track_id, track.line.kind)
+        if track.sink is not None:
+            # NB: of sources that no description announces nobody else would ever take them back.
+            self._router.forget_dropped(track.line.track_id)
+        return track.sink is not None
 
     def _route(self, track: Track, now_ns: int) -> None:
         """Point the announced SSRCs of a track to it, or to nowhere where it is not wanted."""
         line = track.line
         if track.sink is None:
             for ssrc in (*line.ssrcs, *line.repair_ssrcs):
-                self._router.set(ssrc, self._router.dropping)
+                self._router.drop(ssrc, line.track_id)
             return
         # One source flows at a time: further ones that are announced (simulcast) get their turn when they send
         for ssrc in line.ssrcs[:1]:
@@ -168,7 +176,7 @@ class Plane:
         active = self._active.get(line.track_id)
         if active is not None:
             self._retire(active, now_ns)
-            self._router.set(active.ssrc, self._router.dropping)  # or two that flow at once would take turns
+            self._router.drop(active.ssrc, line.track_id)  # or two that flow at once would take turns
         self._streams[ssrc] = stream
         self._active[line.track_id] = stream
         for repair in self._router.repairs(line.repair_ssrcs, ssrc):
@@ -194,6 +202,7 @@ class Plane:
     def _end(self, track: Track, now_ns: int) -> None:
         self._forget(track, now_ns)
         self._router.remove((*track.line.ssrcs, *track.line.repair_ssrcs))
+        self._router.forget_dropped(track.line.track_id)
         del self._tracks[track.line.track_id]
         while len(self._past) >= MAX_TRACKS:
             del self._past[next(iter(self._past))]
@@ -216,10 +225,8 @@ class Plane:
     def reconsider(self, now_ns: int) -> None:
         """Ask the listener again for tracks that it did not want."""
         for track in list(self._tracks.values()):
-            if track.sink is None:
-                track.sink = self._listener.open_track(track.line.track_id, track.line.kind)
-                if track.sink is not None:
-                    self._route(track, now_ns)
+            if track.sink is None and self._want(track):
+                self._route(track, now_ns)
 
     def request_key_frame(self, track_id: str) -> None:
         """Ask the sender of a video track for a key frame; rate-limited."""
@@ -419,7 +426,7 @@ class Plane:
             self._router.park(bytes(data[start:end]), arrival_ns, ssrc)
             return
         if track.sink is None:
-            routed = self._router.set(ssrc, self._router.dropping)
+            routed = self._router.drop(ssrc, line.track_id)
         elif payload_type in line.repairs_of:
             active = self._active.get(line.track_id)
             # Repairs of an encoding that does not flow (simulcast) would end up as packets of the one that does

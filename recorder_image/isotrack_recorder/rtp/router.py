@@ -41,16 +41,15 @@ class Parked(NamedTuple):
 
 
 class Dropping:
-    """Route of what is not wanted."""
+    """Route of what is not wanted of a track."""
 
-    __slots__ = ("packets",)
+    __slots__ = ("track_id",)
 
-    def __init__(self) -> None:
-        self.packets = 0
+    def __init__(self, track_id: str) -> None:
+        self.track_id = track_id
 
     def push(self, *_: object) -> None:
-        """Count and drop."""
-        self.packets += 1
+        """Drop."""
 
 
 class LineFinder:
@@ -83,12 +82,11 @@ class LineFinder:
 class Router:
     """The tables of one connection."""
 
-    __slots__ = ("_parked", "dropping", "routes", "unrouted")
+    __slots__ = ("_parked", "routes", "unrouted")
 
     def __init__(self) -> None:
         self.routes: dict[int, Route] = {}
         """Read by the packet loop at each packet."""
-        self.dropping = Dropping()
         self.unrouted = 0
         """Packets that found no place, not even a parking place."""
         self._parked: list[Parked] = []
@@ -104,6 +102,16 @@ class Router:
         """Forget SSRCs."""
         for ssrc in ssrcs:
             self.routes.pop(ssrc, None)
+
+    def drop(self, ssrc: int, track_id: str) -> bool:
+        """Drop an SSRC of this track; False where the table is full."""
+        return self.set(ssrc, Dropping(track_id))
+
+    def forget_dropped(self, track_id: str) -> None:
+        """What was dropped of this track is unknown again: it finds its place anew with its next packet."""
+        self.remove(
+            [s for s, route in self.routes.items() if isinstance(route, Dropping) and route.track_id == track_id]
+        )
 
     def park(self, data: bytes, arrival_ns: int, ssrc: int) -> None:
         """Keep a packet that nobody knows; beyond the bounds it is dropped."""

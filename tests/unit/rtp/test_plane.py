@@ -683,6 +683,46 @@ def test_unwanted_tracks_are_dropped_until_the_listener_changes_its_mind() -> No
     assert bench.camera.data == [vp8_frame(2, key=True)]
 
 
+UNANNOUNCED = MediaLine("3", "TR_cam", MediaKind.VIDEO, {96: VP8}, {97: 96})
+"""An SFU may name the m-line in each packet instead of the source in its description."""
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_an_unannounced_source_that_was_not_wanted_for_a_while_is_taken_again(ends: bool) -> None:
+    """Of an SFU that goes on with the same source: a pause, or a disk that was nearly full, is not for ever."""
+    wants = {"TR_cam"}
+    bench = Bench(UNANNOUNCED, wants=wants)
+
+    def key_frame(number: int) -> None:
+        frame = vp8_frame(number, key=True)
+        bench.rtp(*bench.video(frame, sequence=number, timestamp=number * 3000, ssrc=77, mid="3"))
+
+    key_frame(0)
+    wants.clear()
+    bench.plane.forget_track("TR_cam", bench.now)
+    key_frame(1)
+    wants.add("TR_cam")
+    if ends:
+        bench.bind()
+        bench.bind(UNANNOUNCED)
+    else:
+        bench.plane.reconsider(bench.now)
+    key_frame(2)
+    assert bench.camera.data == [vp8_frame(0, key=True), vp8_frame(2, key=True)]
+
+
+def test_sources_of_tracks_that_ended_leave_room_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sources that another one took over from, on m-lines that come and go all day."""
+    monkeypatch.setattr("isotrack_recorder.rtp.router.MAX_SSRCS", 8)
+    bench = Bench()
+    for number in range(20):
+        line = replace(UNANNOUNCED, track_id=f"TR_{number}")
+        bench.bind(line)
+        for ssrc in (100 + 2 * number, 101 + 2 * number):
+            bench.rtp(*bench.video(vp8_frame(ssrc, key=True), sequence=0, timestamp=0, ssrc=ssrc, mid="3"))
+        assert len(bench.listener.sinks[line.track_id].frames) == 2
+
+
 def test_a_forgotten_track_gets_what_was_held_and_nothing_more() -> None:
     wants = {"TR_mic"}
     bench = Bench(MICROPHONE, wants=wants)
