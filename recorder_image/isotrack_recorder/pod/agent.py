@@ -59,7 +59,16 @@ from isotrack_recorder.spool.room import Room
 
 from .agent_report import Ending, Facts
 from .agent_settings import TERMINATION_LOG, AgentSettings, read_settings
-from .decisions import Leaving, Outcome, command_for, has_taken_over, is_final, is_left_behind, outcome_of
+from .decisions import (
+    Leaving,
+    Outcome,
+    command_for,
+    has_taken_over,
+    is_final,
+    is_known_to_storage,
+    is_left_behind,
+    outcome_of,
+)
 from .heap import share_one_heap
 from .kept_clock import load_call_clock, save_call_clock
 from .metrics import metrics_text
@@ -121,9 +130,10 @@ class Agent:
         self._command = command_for(self._view, terminating=False, before=Command())
         self._link = RecorderLink(settings.paths.run / SOCKET_NAME, self._news)
         self._let_in = settings.paths.spool / LET_IN
-        # NB: an agent that begins again in mid-call must not take a passing refusal for a storage that never worked: the
-        # attempt would end with everything in its spool.
-        self._patience = Patience(refused_pause_seconds=REFUSED_PAUSE_SECONDS if self._let_in.exists() else None)
+        # NB: an agent that begins in mid-call must not take a passing refusal for a storage that never worked: the attempt would end with
+        # everything in its spool, and the recording with it.
+        is_known = is_known_to_storage(self._intent, let_in=self._let_in.exists())
+        self._patience = Patience(refused_pause_seconds=REFUSED_PAUSE_SECONDS if is_known else None)
         assert settings.intent.storage is not None
         self._store = S3Store(settings.intent.storage, pod_credentials(settings.storage), self._patience)
         self._outcome: asyncio.Future[Outcome] | None = None

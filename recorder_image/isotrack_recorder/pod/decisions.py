@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from isotrack_api.conditions import Reason
+from isotrack_api.intent import Intent
 from isotrack_api.manifest import StopReason
 from isotrack_api.recording import DesiredState
 from isotrack_api.recording_report import IN_THE_CALL, MAX_REPORT_TRACKS, ReportStatus
@@ -140,6 +141,17 @@ class Leaving:
 def is_final(state: State | None) -> bool:
     """Whether the recorder has stopped capturing for good."""
     return state is not None and state.phase in ("Stopped", "Failed")
+
+
+def is_known_to_storage(intent: Intent, *, let_in: bool) -> bool:
+    """Whether the storage is known to have taken this recording: then a refusal may pass, as in mid-call.
+
+    An attempt that it refuses at the start ends the recording. So where one was in the call and has a successor, it did not.
+
+    Args:
+        let_in: An earlier process of this attempt passed the storage's check.
+    """
+    return let_in or (intent.attempt > 1 and intent.epoch_ms is not None)
 
 
 def outcome_of(asked: StopReason | None, state: State | None, lost: str = "") -> Outcome:

@@ -18,6 +18,7 @@ from isotrack_recorder.pod.decisions import (
     Leaving,
     command_for,
     has_taken_over,
+    is_known_to_storage,
     is_left_behind,
     outcome_of,
 )
@@ -239,3 +240,20 @@ def test_what_a_successor_takes_for_its_own_came_after_the_pod_before_was_gone()
     fields = AgentSettings.__dataclass_fields__
     followed, stop = fields["followed_seconds"].default, fields["stop_seconds"].default
     assert (followed + stop) * SECOND <= JOINED_EARLIER_NS
+
+
+@pytest.mark.parametrize(
+    ("attempt", "epoch_ms", "let_in", "is_known"),
+    [
+        pytest.param(1, None, False, False, id="first"),
+        pytest.param(1, None, True, True, id="begun again"),
+        pytest.param(2, None, False, False, id="behind one that was never in the call"),
+        pytest.param(2, 1_760_000_000_000, False, True, id="successor in mid-call"),
+    ],
+)
+def test_a_refusal_ends_only_what_the_storage_never_took(
+    attempt: int, epoch_ms: int | None, let_in: bool, is_known: bool
+) -> None:
+    """A node goes while the key is being changed: the call goes on, and so does its recording."""
+    intent = a_shipping_intent(attempt=attempt, epoch_ms=epoch_ms)
+    assert is_known_to_storage(intent, let_in=let_in) is is_known
