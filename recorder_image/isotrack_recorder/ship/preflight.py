@@ -17,12 +17,15 @@ from typing import Final
 from pydantic import ValidationError
 
 from isotrack_api.intent import Intent
-from isotrack_recorder.errors import StorageRefusedError
+from isotrack_recorder.errors import ConfigError, StorageRefusedError
+from isotrack_recorder.finalise.names import MAX_NAME_BYTES
 
 from .layout import Layout
 from .store import Capabilities, Store
 
 INTENT_LIMIT: Final = 256 * 1024
+MAX_KEY_BYTES: Final = 1024
+"""Of S3."""
 SKEW_WARNING_SECONDS: Final = 60.0
 """S3 refuses requests beyond 15 minutes; a clock that is off by one is on its way there and makes start times lie."""
 
@@ -41,10 +44,17 @@ def check_storage(store: Store, layout: Layout, intent: Intent) -> Preflight:
     """Try the storage. Blocks as long as the store's patience lasts.
 
     Raises:
+        ConfigError: files would have keys that are too long.
         StorageRefusedError: a right is missing, there is no bucket, it does not encrypt as asked, or the folder belongs to
             another recording.
         StorageError: the storage cannot be reached within the store's patience.
     """
+    longest = len(layout.file("").encode()) + MAX_NAME_BYTES
+    if longest > MAX_KEY_BYTES:
+        raise ConfigError(
+            f"keys of files may come to {longest} bytes and S3 takes {MAX_KEY_BYTES}: shorten the storage's prefix, or the name of "
+            "the Recording"
+        )
     body = intent.to_json(indent=2).encode() + b"\n"
     created = store.put_once(layout.intent, body, "application/json")
     found = store.get(layout.intent, INTENT_LIMIT)

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from isotrack_api.intent import S3Destination
 from isotrack_api.manifest import Manifest, StopReason
-from isotrack_recorder.errors import IsotrackError, StorageError, StorageRefusedError
+from isotrack_recorder.errors import ConfigError, IsotrackError, StorageError, StorageRefusedError
 from isotrack_recorder.finalise.local import finish_local
 from isotrack_recorder.finalise.session import SessionStream
 from isotrack_recorder.ship.deliver import OVER, Delivery, End
@@ -388,6 +389,20 @@ class TestPreflight:
         intent = a_shipping_intent()
         with pytest.raises(StorageRefusedError, match="belongs to another recording"):
             check_storage(store, layout_of(intent), intent)
+
+    @pytest.mark.parametrize(("size", "fits"), [(255, True), (256, False)])
+    def test_a_folder_whose_files_could_have_no_key_is_refused_at_once(
+        self, store: MemoryStore, size: int, fits: bool
+    ) -> None:
+        """A name of a file has 255 bytes at most, a key 1024; a small object in the same folder may well have one."""
+        storage = S3Destination(bucket="memory", prefix="p" * 512)
+        intent = a_shipping_intent(storage=storage).model_copy(update={"folder": "f" * size})
+        if fits:
+            assert check_storage(store, layout_of(intent), intent).created
+            return
+        with pytest.raises(ConfigError, match="shorten the storage's prefix"):
+            check_storage(store, layout_of(intent), intent)
+        assert not store.objects
 
     def test_a_storage_that_gives_nothing_back_is_refused(self, store: MemoryStore) -> None:
         store.put_once = lambda *_: True  # type: ignore[method-assign]
