@@ -29,6 +29,9 @@ class Frame(NamedTuple):
     height: int = 0
     filler: bool = False
     """Made up by an SFU, nothing that a participant sent."""
+    borrows: bool = False
+    """A key frame that came without parameter sets and was given those of an earlier one, of a sender that has sent some beside a key
+    frame. Where packets are lost before it, they may have held others: then it cannot be decoded with these."""
 
 
 class Layer(NamedTuple):

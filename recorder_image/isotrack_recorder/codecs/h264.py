@@ -45,12 +45,14 @@ _SPROP = re.compile(r"(?:^|;)\s*sprop-parameter-sets=([A-Za-z0-9+/=,]{1,2048})")
 class H264Depacketizer:
     """Joins the NAL units of one access unit and remembers parameter sets."""
 
-    __slots__ = ("_pps", "_sps")
+    __slots__ = ("_pps", "_sends_sets", "_sps")
 
     def __init__(self, fmtp: str = "") -> None:
         """Take the parameter sets of a=fmtp; unreadable ones are ignored."""
         self._sps: dict[bytes, None] = {}
         self._pps: dict[bytes, None] = {}
+        self._sends_sets = False
+        """A key frame came with parameter sets of its own."""
         found = _SPROP.search(fmtp)
         for text in found[1].split(",") if found else ():
             try:
@@ -83,8 +85,11 @@ class H264Depacketizer:
             return Frame(b"", False)
         if NAL_IDR not in kinds or not self._sps or not self._pps:  # nothing can start without parameter sets
             return Frame(_annex_b(units), False)
+        complete = {NAL_SPS, NAL_PPS} <= kinds
+        self._sends_sets |= complete
         width, height = size if own_sps else _size(next(reversed(self._sps)))
-        return Frame(_annex_b(self._completed(units, kinds)), True, width, height)
+        data = _annex_b(self._completed(units, kinds))
+        return Frame(data, True, width, height, borrows=self._sends_sets and not complete)
 
     def _completed(self, units: list[bytes], kinds: set[int]) -> list[bytes]:
         """Put remembered parameter sets where an IDR picture lacks them: sequences first, pictures before the slices."""

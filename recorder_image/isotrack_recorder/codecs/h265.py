@@ -47,7 +47,7 @@ _DON_DIFF = re.compile(r"(?:^|;)\s*sprop-max-don-diff=0*[1-9]")
 class H265Depacketizer:
     """Joins the NAL units of one access unit and remembers parameter sets."""
 
-    __slots__ = ("_don_bytes", "_pps", "_sps", "_vps")
+    __slots__ = ("_don_bytes", "_pps", "_sends_sets", "_sps", "_vps")
 
     def __init__(self, fmtp: str = "") -> None:
         """Take the parameter sets of a=fmtp; unreadable ones are ignored."""
@@ -55,6 +55,8 @@ class H265Depacketizer:
         self._vps = b""
         self._sps = b""
         self._pps: dict[bytes, None] = {}
+        self._sends_sets = False
+        """A key frame came with parameter sets of its own."""
         for found in _SPROP.finditer(fmtp):
             for text in found[1].split(","):
                 try:
@@ -88,8 +90,11 @@ class H265Depacketizer:
         random_access = all(NAL_FIRST_IRAP <= kind <= NAL_LAST_IRAP for kind in pictures)
         if not random_access or not self._vps or not self._sps or not self._pps:
             return Frame(_annex_b(units), False)
+        complete = {NAL_SPS, NAL_PPS} <= kinds
+        self._sends_sets |= complete
         width, height = _size(self._sps)
-        return Frame(_annex_b(self._completed(units, kinds)), True, width, height)
+        data = _annex_b(self._completed(units, kinds))
+        return Frame(data, True, width, height, borrows=self._sends_sets and not complete)
 
     def _completed(self, units: list[bytes], kinds: set[int]) -> list[bytes]:
         """Put remembered parameter sets where a picture lacks them: sequences first, pictures before the slices."""

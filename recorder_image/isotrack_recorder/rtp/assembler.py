@@ -223,7 +223,7 @@ class Assembler:
             self._deliver(frame, arrival_ns, self._lacking(payload, key=frame.key))
 
     def _deliver(self, frame: Frame, arrival_ns: int, lacking: int) -> None:
-        data, key, width, height, _ = frame
+        data, key, width, height, *_ = frame
         track = self.track
         sink = track.sink
         if sink is None:
@@ -348,7 +348,7 @@ class AudioAssembler(Assembler):
 class VideoAssembler(Assembler):
     """The packets of one timestamp up to the marker are a frame."""
 
-    __slots__ = ("_check_start", "_dependence", "_first_arrival", "_payloads", "_skip")
+    __slots__ = ("_behind_loss", "_check_start", "_dependence", "_first_arrival", "_payloads", "_skip")
 
     def __init__(self, track: Track, ssrc: int) -> None:
         super().__init__(track, ssrc)
@@ -356,6 +356,8 @@ class VideoAssembler(Assembler):
         self._first_arrival = 0
         self._check_start = True
         """Packets are missing just before the next one: it may not be the first of its frame."""
+        self._behind_loss = False
+        """Packets are missing just before the frame in the making."""
         self._skip = -1
         """Timestamp whose packets are dropped because their frame is not whole; -1 = none."""
         self._dependence = Dependence()
@@ -416,6 +418,7 @@ class VideoAssembler(Assembler):
         self._first_arrival = arrival_ns
         if timestamp != self._timestamp:
             self._advance(timestamp, arrival_ns)
+        self._behind_loss = self._check_start
         if self._check_start:
             assert self._depacketizer is not None
             if not self._depacketizer.starts_frame(payload):
@@ -437,7 +440,10 @@ class VideoAssembler(Assembler):
         except ParseError:
             self._broken()
             return
-        data, key, width, _, filler = frame
+        data, key, width, _, filler, borrows = frame
+        if borrows and self._behind_loss:
+            self._broken()
+            return
         track = self.track
         sink = track.sink
         if (

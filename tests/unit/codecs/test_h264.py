@@ -126,6 +126,17 @@ def test_the_first_payload_of_a_frame_is_known(payload: bytes, starts: bool) -> 
     assert H264Depacketizer().starts_frame(payload) is starts
 
 
+def test_a_key_frame_that_borrows_parameter_sets_of_a_sender_that_sends_them_says_so() -> None:
+    depacketizer = H264Depacketizer()
+    sets = ",".join(base64.b64encode(unit).decode() for unit in (SPS_720P, PPS))
+    assert not H264Depacketizer(f"sprop-parameter-sets={sets}").frame([IDR]).borrows
+    assert not depacketizer.frame([SPS_720P, PPS, IDR]).borrows
+    assert not depacketizer.frame([SLICE]).borrows
+    assert depacketizer.frame([IDR]).borrows
+    assert depacketizer.frame([SPS_720P, IDR]).borrows
+    assert depacketizer.frame([SEI, PPS, IDR]).borrows
+
+
 @pytest.mark.parametrize(
     ("payloads", "message"),
     [

@@ -125,6 +125,15 @@ def test_where_an_access_unit_can_begin(payload: bytes, starts: bool) -> None:
     assert H265Depacketizer().starts_frame(payload) is starts
 
 
+def test_a_key_frame_that_borrows_parameter_sets_of_a_sender_that_sends_them_says_so() -> None:
+    depacketizer = H265Depacketizer()
+    assert not depacketizer.frame([VPS, SPS, PPS, IDR]).borrows
+    assert not depacketizer.frame([TRAIL]).borrows
+    assert depacketizer.frame([IDR]).borrows
+    assert depacketizer.frame([VPS, SPS, IDR]).borrows
+    assert depacketizer.frame([PPS, IDR]).borrows
+
+
 @pytest.mark.parametrize(
     "payloads",
     [

@@ -25,6 +25,8 @@ from isotrack_recorder.rtp.router import MAX_PARKED
 from isotrack_recorder.rtp.rtcp import Dlrr, parse_compound
 from isotrack_recorder.rtp.track import Track
 from isotrack_recorder.spool.records import Flag
+from support.media import video_frames
+from support.payloads import h264_payloads
 from support.rtp import Listening, Recorded, packetize, sender_report, vp8_frame, vp8_packets
 
 MS = 1_000_000
@@ -681,6 +683,32 @@ def test_unwanted_tracks_are_dropped_until_the_listener_changes_its_mind() -> No
     assert bench.plis() == [2001]
     bench.rtp(*bench.video(vp8_frame(2, key=True), sequence=2, timestamp=6000))
     assert bench.camera.data == [vp8_frame(2, key=True)]
+
+
+def test_a_key_frame_whose_parameter_sets_are_lost_is_asked_for_again() -> None:
+    """A camera that changes its size sends new ones before that key frame: with those of before it would be nonsense, and called good."""
+    h264 = PayloadFormat(CodecInfo("h264", 90_000), CODECS["h264"], pli=True)
+    bench = Bench(replace(CAMERA, formats={125: h264}, repairs_of={}, repair_ssrcs={}))
+    frames = [frame for frame, _ in video_frames(2, "h264", key_every=1)]
+    large = video_frames(1, "h264", 320, 240)[0][0]
+    sequence = 0
+
+    def send(frame: bytes, at: int, lost: int = 0) -> None:
+        nonlocal sequence
+        packets = packetize(
+            h264_payloads(frame, 400), payload_type=125, sequence=sequence, timestamp=at * 3000, ssrc=2001
+        )
+        sequence += len(packets)
+        bench.rtp(*packets[lost:])
+
+    send(frames[0], 0)
+    sets = next(n for n, payload in enumerate(h264_payloads(large, 400)) if payload[0] & 0x1F in (5, 28))
+    send(large, 1, lost=sets)
+    bench.tick(500)
+    assert bench.plis() == [2001]
+    send(large, 2)
+    assert [(frame[0], frame[2] & Flag.KEY) for frame in bench.camera.frames] == [(0, Flag.KEY), (6000, Flag.KEY)]
+    assert [size[:3] for size in bench.camera.sizes] == [(0, 160, 120), (6000, 320, 240)]
 
 
 UNANNOUNCED = MediaLine("3", "TR_cam", MediaKind.VIDEO, {96: VP8}, {97: 96})
