@@ -4,29 +4,36 @@ The credentials of such a namespace are gone with it, so a class names others fo
 (`credentials.operatorSecretName`); without them a storage is not swept. Every `sweep_seconds` each such storage gets a Job, one at a
 time: its name is made of what it sweeps, so neither two operators nor two classes with one storage make two. The Job looks through the
 bucket by itself; nothing is remembered here.
+
+Recordings that are not over are ours, not the sweep's, and each Job is told which those are. A bucket alone does not tell: pods whose key
+was taken away, or whose network lost the storage that the sweep still reaches, write nothing for hours and capture on.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from isotrack_api.intent import S3Destination
 from isotrack_api.recording_class import RecordingClass
 
+from .builders import names
 from .builders.worker import build_sweep, sweep_name
 from .cluster import Cluster
 from .errors import AlreadyExistsError, ClusterError
-from .gather import read_class
+from .gather import is_finished, read_class
 from .health import Health
-from .kinds import JOB, RECORDING_CLASS, SECRET
+from .kinds import JOB, RECORDING, RECORDING_CLASS, SECRET
 from .resolve import destination_of
 from .settings import Settings
 from .store import Store
 from .view import JobView, view_job
 
 log = logging.getLogger(__name__)
+
+MAX_AT_WORK = 10_000
+"""Linux takes 128 KiB for one variable; these are nine bytes each."""
 
 Sweep = tuple[S3Destination, str]
 """A place in object storage, and the operator's Secret for it."""
@@ -62,14 +69,20 @@ class Sweeper:
     async def sweep(self) -> None:
         """Start one Job per storage, unless its last one still works."""
         classes = (read_class(body) for body in self._store.all(RECORDING_CLASS))
+        at_work = sorted(
+            names.uid8(body["metadata"]["uid"]) for body in self._store.all(RECORDING) if not is_finished(body)
+        )
+        if len(at_work) > MAX_AT_WORK:
+            log.warning("no sweep: too many recordings are at work", extra={"fields": {"recordings": len(at_work)}})
+            return
         for destination, secret in sweeps_of(one for one in classes if one is not None):
             try:
-                await self._sweep(destination, secret)
+                await self._sweep(destination, secret, at_work)
             except ClusterError as error:
                 fields = {"bucket": destination.bucket, "detail": str(error)}
                 log.warning("sweep did not start", extra={"fields": fields})
 
-    async def _sweep(self, destination: S3Destination, secret: str) -> None:
+    async def _sweep(self, destination: S3Destination, secret: str, at_work: Sequence[str]) -> None:
         namespace, name = self._settings.namespace, sweep_name(destination, secret)
         found = await self._cluster.find(JOB, namespace, name)
         if found is not None:
@@ -90,6 +103,7 @@ class Sweeper:
             image=self._settings.recorder_image,
             pull_secrets=self._settings.recorder_pull_secrets,
             watch_seconds=self._settings.sweep_watch_seconds,
+            at_work=at_work,
         )
         try:
             await self._cluster.create(body)

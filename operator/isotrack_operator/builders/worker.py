@@ -35,6 +35,7 @@ from .storage_access import StorageAccess, access_by_secret, access_to
 STOP_REASON_VARIABLE = "ISOTRACK_STOP_REASON"
 SWEEP_VARIABLE = "ISOTRACK_SWEEP"
 SWEEP_WATCH_VARIABLE = "ISOTRACK_SWEEP_WATCH_SECONDS"
+SWEEP_AT_WORK_VARIABLE = "ISOTRACK_SWEEP_AT_WORK"
 SCRATCH_VARIABLE = "ISOTRACK_SCRATCH_BYTES"
 """Size of the volume for temporary files: beyond it the kubelet evicts the pod."""
 RETRIES = 4
@@ -92,14 +93,20 @@ def build_sweep(
     image: str,
     pull_secrets: Sequence[str] = (),
     watch_seconds: float,
+    at_work: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The Job that finishes abandoned recordings of one storage, in the operator's `namespace`, with its own `secret`.
 
     Args:
         pull_secrets: Secrets in `namespace` to pull the image with.
         watch_seconds: For how long nobody may write to one before it is finished.
+        at_work: What the folders end with (`names.uid8`) that are left alone whatever they look like.
     """
-    environment = {SWEEP_VARIABLE: escaped(destination.to_json()), SWEEP_WATCH_VARIABLE: f"{watch_seconds:g}"}
+    environment = {
+        SWEEP_VARIABLE: escaped(destination.to_json()),
+        SWEEP_WATCH_VARIABLE: f"{watch_seconds:g}",
+        SWEEP_AT_WORK_VARIABLE: ",".join(at_work),
+    }
     labels = {"app.kubernetes.io/name": "isotrack-sweeper", names.MANAGED_BY: names.MANAGER}
     spec = _pod_spec(names.SWEEPER, "sweep", environment, RecorderPod(), image, access_by_secret(secret))
     job = _job(

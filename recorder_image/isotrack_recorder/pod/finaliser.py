@@ -3,7 +3,8 @@
     finalise   one recording: ISOTRACK_INTENT says which and where, ISOTRACK_STOP_REASON why it is over. An attempt that wrote a
                checkpoint within ISOTRACK_SILENCE_SECONDS is waited for
     sweep      every abandoned recording of a storage (ISOTRACK_SWEEP, an S3Destination as JSON): those to which nothing has come for
-               ISOTRACK_SWEEP_SECONDS, nor comes while they are watched for ISOTRACK_SWEEP_WATCH_SECONDS
+               ISOTRACK_SWEEP_SECONDS, nor comes while they are watched for ISOTRACK_SWEEP_WATCH_SECONDS. Those whose folders end
+               with one of ISOTRACK_SWEEP_AT_WORK are somebody's, however silent
 
 Both run as Jobs, with the storage's credentials mounted as for the agent, and end as it does: an exit code of `errors` and a
 termination message. Rebuilt spools go to the temporary folder (TMPDIR), which may hold ISOTRACK_SCRATCH_BYTES. They may be killed and repeated at any time.
@@ -17,7 +18,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,11 +133,14 @@ async def _sweep(place: Place, environ: Mapping[str, str]) -> Ending:
     destination = read_destination(environ, "ISOTRACK_SWEEP")
     minimum = read_seconds(environ, "ISOTRACK_SWEEP_SECONDS", ABANDONED_SECONDS)
     watched = read_seconds(environ, "ISOTRACK_SWEEP_WATCH_SECONDS", min(WATCH_SECONDS, minimum))
+    at_work = frozenset(filter(None, environ.get("ISOTRACK_SWEEP_AT_WORK", "").split(",")))
     _end_with_sigterm(place.patience)
     with closing(Lanes()) as lanes:
         try:
             store = S3Store(destination, pod_credentials(place.credentials), place.patience)
-            finished, failures = await sweep(store, lanes, destination, place, minimum=minimum, watched=watched)
+            finished, failures = await sweep(
+                store, lanes, destination, place, minimum=minimum, watched=watched, at_work=at_work
+            )
         finally:
             place.patience.end_within(0)
     text = f"{finished} abandoned recordings finished, {len(failures)} not"
@@ -148,18 +152,19 @@ async def _sweep(place: Place, environ: Mapping[str, str]) -> Ending:
 
 async def sweep(
     store: Store, lanes: Lanes, destination: S3Destination, place: Place, *,
-    minimum: float, watched: float, clock: Clock = time.monotonic,
+    minimum: float, watched: float, at_work: Collection[str] = (), clock: Clock = time.monotonic,
 ) -> tuple[int, list[IsotrackError]]:  # fmt: skip
     """Finish the abandoned recordings of a storage: how many that were, and why others could not be finished.
 
     Args:
         minimum: For how long nobody may have written to them, in seconds.
         watched: For how long nobody may write to them now, in seconds.
+        at_work: What folders end with (eight digits of the uid) that are left alone.
     Raises:
         StorageError: the storage does not answer.
     """
     finished, failures = 0, list[IsotrackError]()
-    for folder in await lanes.request(abandoned, store, destination, minimum, watched, clock):
+    for folder in await lanes.request(abandoned, store, destination, minimum, watched, at_work, clock):
         try:
             finished += await _finish(store, lanes, destination, folder, place)
         except AtWorkError:
@@ -171,15 +176,22 @@ async def sweep(
 
 
 def abandoned(
-    store: Store, destination: S3Destination, minimum: float, watched: float, clock: Clock = time.monotonic
+    store: Store,
+    destination: S3Destination,
+    minimum: float,
+    watched: float,
+    at_work: Collection[str] = (),
+    clock: Clock = time.monotonic,
 ) -> tuple[Folder, ...]:
     """Folders that hold something unfinished, uploads included, that nobody has written to for long enough, nor while we watched.
 
     Args:
         minimum: How old everything in them must be, in seconds.
         watched: How long they are watched, all at once, in seconds.
+        at_work: What those end with that are left alone.
     """
-    return watch(store, _old(store, destination, minimum), watched, clock)
+    old = [folder for folder in _old(store, destination, minimum) if folder.root.rpartition("-")[2] not in at_work]
+    return watch(store, old, watched, clock)
 
 
 def _old(store: Store, destination: S3Destination, minimum: float) -> list[Folder]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -114,11 +114,12 @@ class Scene:
         self.store.modified = dict.fromkeys(self.store.objects, time.time() - 3600)
         return call, checkpoints
 
-    async def sweep(self, watched: float = 90) -> int:
+    async def sweep(self, watched: float = 90, at_work: Collection[str] = ()) -> int:
         place = Place(self._path, self._path / "termination", self._path / "scratch", None, self.waiting)
         finished, failures = await sweep(
-            self.store, self._lanes, BUCKET, place, minimum=600, watched=watched, clock=self.waiting.clock
-        )
+            self.store, self._lanes, BUCKET, place,
+            minimum=600, watched=watched, at_work=at_work, clock=self.waiting.clock,
+        )  # fmt: skip
         assert not failures
         return finished
 
@@ -144,6 +145,14 @@ async def test_a_recording_that_nobody_writes_to_is_finished(scene: Scene) -> No
     assert not [key for key in scene.store.objects if key.endswith(".ckpt")]
     assert not scene.store.uploads
     assert scene.waiting.now == 90
+
+
+async def test_a_recording_that_is_not_over_is_left_alone_however_silent(scene: Scene) -> None:
+    """Its pod was refused for an hour, or cannot reach the storage from where it is, and captures on."""
+    scene.recording("standup-01234567")
+    scene.recording("left-89abcdef")
+    assert await scene.sweep(at_work={"01234567"}) == 1
+    assert scene.is_untouched("standup-01234567")
 
 
 @pytest.mark.parametrize("moment", [1, 50, 89])
