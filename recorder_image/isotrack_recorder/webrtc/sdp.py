@@ -18,7 +18,8 @@ from typing import Final
 from isotrack_api.base import MediaKind
 from isotrack_recorder.errors import ParseError
 
-MAX_SDP_CHARACTERS: Final = 1024 * 1024
+MAX_SDP_CHARACTERS: Final = 4 * 1024 * 1024
+"""MAX_SECTIONS of LiveKit's, half of them pictures with 2,970 characters, half sound with 780: it describes all of a call in each offer."""
 MAX_SECTIONS: Final = 2000
 MAX_LINES_PER_SECTION: Final = 1000
 MAX_SSRCS_PER_SECTION: Final = 32

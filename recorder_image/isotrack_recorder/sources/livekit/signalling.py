@@ -32,7 +32,8 @@ log = logging.getLogger(__name__)
 
 PROTOCOL: Final = 15
 """Client protocol: late room sid, LeaveRequest.action, transceiver reuse; 16 and later would add packet trailers."""
-MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
+MAX_MESSAGE_BYTES: Final = 8 * 1024 * 1024
+"""The largest offer that is read (webrtc.sdp), and as much besides."""
 MAX_REFUSAL_BYTES: Final = 4096
 CONNECT_SECONDS: Final = 5.0
 JOIN_SECONDS: Final = 10.0
