@@ -2,7 +2,8 @@
 
 A TrackCapture is made when a track is first wanted and lives for the rest of the capture. Reconnects, pauses and mutes do
 not end it: whatever comes later under the same track id continues the same log, behind a new `ssrc` line. Excluding a
-person ends it; admitting the person again makes another one.
+person ends it; admitting the person again makes another one. Sound that changes its codec goes on in another log: ticks of one log
+count from one clock, and a packet of sound does not show whose it is.
 """
 
 from __future__ import annotations
@@ -20,6 +21,12 @@ from .spool.writer import SpoolWriter, TrackLog
 RESUME_NS: Final = 5_000_000_000
 """Longest time from asking for a track again to its first frame that still counts as shed. A publisher's key frame takes a second or
 two; one who sends nothing for longer is silent."""
+MAX_LOGS: Final = 100
+"""Of one track of sound. Nobody changes the codec more often but to fill a disk with files: nothing more is kept of that track."""
+
+
+def _drop(timestamp: int, arrival_ns: int, flags: int, data: bytes) -> None:
+    """Keep nothing of a frame."""
 
 
 class TrackCapture:
@@ -28,6 +35,7 @@ class TrackCapture:
     __slots__ = (
         "_clock",
         "_codec",
+        "_logs",
         "_on_codec",
         "_resumed",
         "_spool",
@@ -67,8 +75,10 @@ class TrackCapture:
         self.source = source
         self.kind = kind
         self.name = name
-        self.log: TrackLog = spool.open_track()
-        self.frame = self.log.append  # the per-frame path: straight into the log
+        self._spool = spool
+        self._clock = clock
+        self._logs = 0
+        self._begin_log()
         self._codec: CodecInfo | None = None
         self.codec_name = ""
         self.width = 0
@@ -80,10 +90,34 @@ class TrackCapture:
         self._resumed: tuple[int, int] | None = None
         """When it was asked for again, and how many frames there were then; None where nothing is awaited."""
         self._totals = TrackCounters()
-        self._spool = spool
-        self._clock = clock
         self._on_codec = on_codec
-        self.note("track", track_id=track_id, peer_id=peer_id, user_id=user_id, source=source.value, kind=kind.value)
+
+    def _begin_log(self) -> None:
+        self._logs += 1
+        self.log: TrackLog = self._spool.open_track()
+        self.frame: Callable[[int, int, int, bytes], None] = (
+            self.log.append
+        )  # the per-frame path: straight into the log
+        self.note(
+            "track",
+            track_id=self.track_id,
+            peer_id=self.peer_id,
+            user_id=self.user_id,
+            source=self.source.value,
+            kind=self.kind.value,
+        )
+
+    def _change_log(self) -> None:
+        """End the log and go on in another one."""
+        if self._logs >= MAX_LOGS:
+            self.frame = _drop
+            return
+        self.log.released = True
+        self.note("track_ended", reason="codec changed")
+        self._resumed = None
+        self._begin_log()
+        if self.muted:
+            self.note("muted")
 
     def note(self, event: str, at_ns: int | None = None, **fields: object) -> None:
         """Write a journal line about this track; `at_ns` absent = now."""
@@ -132,6 +166,8 @@ class TrackCapture:
         """See TrackSink."""
         if codec == self._codec:
             return  # a new connection says it again
+        if self._codec is not None and self.kind is MediaKind.AUDIO and codec.name != self._codec.name:
+            self._change_log()
         self._codec, self.codec_name = codec, codec.name
         self.note(
             "codec", codec=codec.name, clock_rate=codec.clock_rate, channels=codec.channels, fmtp=codec.fmtp[:2048]

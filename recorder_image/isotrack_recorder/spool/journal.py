@@ -19,7 +19,7 @@ CLOCK_MONOTONIC in nanoseconds, as are all `…_ns` fields but `wall_ns` (Unix t
 | size | track, timestamp, width, height, rotation | picture size (pixels, as coded) and rotation (degrees clockwise) from here on |
 | muted / unmuted | track | as the SFU announced it |
 | shed / unshed | track | not received because the spool is nearly full; frames flow again |
-| track_ended | track, reason | unpublished, left, excluded (allowlist: if admitted again, the track gets another log) |
+| track_ended | track, reason | unpublished, left, excluded (allowlist: if admitted again, the track gets another log), codec changed (of sound: the track goes on in another log) |
 | unrecorded | track_id, peer_id, user_id, source, reason, message | wanted, but cannot be recorded |
 | paused / resumed | | recording paused by its desired state |
 | disconnected / reconnected | reason | connection to the SFU lost / whole again |

@@ -39,10 +39,12 @@ from isotrack_recorder.spool.journal import decode_journal
 from isotrack_recorder.spool.records import decode_records
 from isotrack_recorder.spool.watermarks import Usage
 from isotrack_recorder.spool.writer import SpoolWriter
+from isotrack_recorder.track_capture import MAX_LOGS
 from support.fake_source import FakeSource
 from support.virtual_clock import VirtualClock
 
 OPUS = CodecInfo("opus", 48000, 2)
+STEREO = CodecInfo("opus", 48000, 2, "stereo=1")
 NOTHING_BEFORE = Earlier()
 
 
@@ -128,6 +130,45 @@ def a_track(track_id: str = "TR_mic", peer_id: str = "PA_a", **changes: object) 
 
 def names(events: list[dict[str, Any]]) -> list[str]:
     return [event["e"] for event in events]
+
+
+async def test_sound_that_changes_its_codec_goes_on_in_another_log(tmp_path: Path) -> None:
+    """Their clocks differ, and the first packet of the new codec looks like any other."""
+    async with a_call(tmp_path) as call:
+        call.source.tell(*alice(a_track(muted=True)))
+        sink = call.capture.open_track("TR_mic", MediaKind.AUDIO)
+        assert sink is not None
+        for codec, ticks, frames in (
+            (OPUS, 960, 3),
+            (CodecInfo("pcmu", 8000), 160, 4),
+            (OPUS, 960, 2),
+            (STEREO, 960, 5),
+        ):
+            sink.codec(codec)
+            sink.source_changed(1234, 0)
+            for number in range(frames):
+                sink.frame(ticks * number, call.clock.monotonic_ns(), 1, b"frame")
+        events = await call.events("track", "codec", "ssrc", "muted", "track_ended")
+        assert [(event["track"], event["e"]) for event in events] == [
+            *(("t0001", name) for name in ("track", "muted", "codec", "ssrc", "track_ended")),
+            *(("t0002", name) for name in ("track", "muted", "codec", "ssrc", "track_ended")),
+            *(("t0003", name) for name in ("track", "muted", "codec", "ssrc", "codec", "ssrc")),
+        ]
+        assert {
+            (event["track_id"], event["peer_id"], event["source"]) for event in events if event["e"] == "track"
+        } == {("TR_mic", "PA_a", "microphone")}
+        assert [call.frames(log) for log in ("t0001", "t0002", "t0003")] == [3, 4, 7]
+
+
+async def test_a_sender_that_changes_its_codec_with_each_packet_fills_no_disk_with_files(tmp_path: Path) -> None:
+    async with a_call(tmp_path) as call:
+        call.source.tell(*alice(a_track()))
+        sink = call.capture.open_track("TR_mic", MediaKind.AUDIO)
+        assert sink is not None
+        for number in range(3 * MAX_LOGS):
+            sink.codec((OPUS, CodecInfo("pcmu", 8000))[number % 2])
+            sink.frame(number, call.clock.monotonic_ns(), 1, b"frame")
+        assert len(await call.events("track")) == len(list(call.spool.folder.glob("t*.log"))) == MAX_LOGS
 
 
 async def test_that_frames_of_who_left_are_written_is_told_in_a_flush_behind_theirs(
