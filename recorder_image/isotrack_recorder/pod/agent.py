@@ -34,10 +34,9 @@ from typing import Any, Final
 
 from isotrack_api.intent import Intent
 from isotrack_api.manifest import ManifestFile, StopReason
-from isotrack_api.recording import DesiredState
 from isotrack_api.recording_report import ReportPhase, ReportStatus, StorageReport
 from isotrack_recorder.clocks import CallClock, wall_offset
-from isotrack_recorder.control import SOCKET_NAME, Command
+from isotrack_recorder.control import SOCKET_NAME
 from isotrack_recorder.earlier import read_earlier
 from isotrack_recorder.errors import DrainedError, IsotrackError, StorageError
 from isotrack_recorder.logs import configure_logging
@@ -62,6 +61,7 @@ from .agent_settings import TERMINATION_LOG, AgentSettings, read_settings
 from .decisions import (
     Leaving,
     Outcome,
+    begin_with,
     command_for,
     has_taken_over,
     is_final,
@@ -70,6 +70,7 @@ from .decisions import (
     outcome_of,
 )
 from .heap import share_one_heap
+from .kept import KeptCommand
 from .kept_clock import load_call_clock, save_call_clock
 from .metrics import metrics_text
 from .metrics_server import serve_metrics
@@ -125,9 +126,8 @@ class Agent:
 
         NB: never taken back, for what is left to others is reclaimed.
         """
-        begin = DesiredState.PAUSED if self._intent.paused else DesiredState.RUNNING
-        self._view = RecordingView(begin, self._intent.user_ids)
-        self._command = command_for(self._view, terminating=False, before=Command())
+        # NB: an agent that begins again while the API server is away must not undo a pause, nor admit whom the allowlist has lost.
+        self._view, self._command = begin_with(self._intent, KeptCommand(settings.paths.run).read())
         self._link = RecorderLink(settings.paths.run / SOCKET_NAME, self._news)
         self._let_in = settings.paths.spool / LET_IN
         # NB: an agent that begins in mid-call must not take a passing refusal for a storage that never worked: the attempt would end with

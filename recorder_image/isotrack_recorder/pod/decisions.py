@@ -60,6 +60,22 @@ def command_for(view: RecordingView, *, terminating: bool, before: Command) -> C
     return Command(desired=desired, stop_reason=asked, user_ids=view.user_ids)
 
 
+def begin_with(intent: Intent, kept: Command | None) -> tuple[RecordingView, Command]:
+    """What holds until the API server is heard: what is wanted of the recording, and what the recorder is to do.
+
+    Args:
+        kept: What an earlier process of this pod's agent told the recorder last: the Recording was edited since the intent was made.
+    """
+    desired = DesiredState.PAUSED if intent.paused else DesiredState.RUNNING
+    if kept is None:
+        view = RecordingView(desired, intent.user_ids)
+        return view, command_for(view, terminating=False, before=Command())
+    if kept.desired != DesiredState.STOPPED:
+        desired = DesiredState(kept.desired)
+    # NB: a stop lies in the command alone. Which of its reasons there was the view would not know.
+    return RecordingView(desired, kept.user_ids), kept
+
+
 def _stop_reason(view: RecordingView, *, terminating: bool) -> StopReason | None:
     if view.deleted:
         return StopReason.DELETED
