@@ -124,7 +124,7 @@ class Requests:
         """Send until it works, an answer is `expected`, refused for good, or patience ends. `patient`: the answer may take minutes."""
         failures = 0
         while True:
-            connection = self._connect()
+            connection = self._connected()
             try:
                 value = send(connection.patient if patient else connection.client)
             except Exception as error:  # noqa: BLE001 - sorted by `failure_of`, which raises what it does not know
@@ -180,6 +180,17 @@ class Requests:
             self._ahead = self._skew
         log.warning("signing by the storage's clock", extra={"fields": {"ahead_s": round(self._ahead)}})
         return True
+
+    def _connected(self) -> Connection:
+        """The client. Credentials that are not whole (a key of the Secret is missing) are a refusal, and may be mended like one."""
+        while True:
+            try:
+                return self._connect()
+            except StorageRefusedError as error:
+                self._answered(Trouble(error.reason, str(error)))
+                pause = self._patience.refused_pause_seconds
+                if pause is None or not self._patience.pause(pause):
+                    raise
 
     def _connect(self) -> Connection:
         with self._lock:
