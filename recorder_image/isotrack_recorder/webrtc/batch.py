@@ -31,6 +31,8 @@ SLOT_BYTES: Final = 2048
 
 MAX_AGE_NS: Final = 1_000_000_000
 """A datagram does not wait longer in the socket while the process lives."""
+_SLACK_NS: Final = 1_000_000
+"""What reading two clocks one after the other may put between them."""
 
 _HEADER_BYTES: Final = 64
 _LENGTH_OFFSET: Final = 56
@@ -71,12 +73,14 @@ class Batch:
     __slots__ = (
         "_call",
         "_control",
+        "_empty_ns",
         "_fd",
         "_headers",
         "_headers_at",
         "_keep",
         "_lengths",
         "_names",
+        "_offset_ns",
         "_template",
         "_used",
         "arrivals",
@@ -126,6 +130,10 @@ class Batch:
         self.length_addresses = range(headers_at + _LENGTH_OFFSET, headers_at + SLOTS * _HEADER_BYTES, _HEADER_BYTES)
         """Where in memory the length of each datagram stands: an unsigned int that may be written to (`lengths_now`)."""
         self._used = 0
+        self._empty_ns = 0
+        """When the socket was last seen empty: what is read next came later."""
+        self._offset_ns = 0
+        """CLOCK_MONOTONIC minus the wall clock, at the read before."""
         self._control = memoryview(control).cast("q")
         self._call: Any = ctypes.CDLL(None, use_errno=True).recvmmsg
         self._call.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int, ctypes.c_void_p)
@@ -139,9 +147,12 @@ class Batch:
         # The kernel has written the lengths of names and controls over ours, and whoever decrypted those of the datagrams
         self._headers[: self._used] = self._template[: self._used]
         self._used = 0
+        began = time.monotonic_ns()
         count: int = self._call(self._fd, self._headers_at, SLOTS, socket.MSG_DONTWAIT, None)
         if count < 0:
             number = ctypes.get_errno()
+            if number == errno.EAGAIN:
+                self._empty_ns = began
             if number in (errno.EAGAIN, errno.EINTR, errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH):
                 return 0
             raise OSError(number, "recvmmsg failed")
@@ -155,11 +166,25 @@ class Batch:
         else:
             arrivals = [s * 1_000_000_000 + n + offset for s, n in zip(seconds, nanoseconds)]
         # The kernel stamps wall-clock time; a step of that clock between stamp and reading must not reach arrivals
-        if arrivals[0] < now - MAX_AGE_NS or arrivals[-1] > now:
-            arrivals = [at if now - MAX_AGE_NS <= at <= now else now for at in arrivals]
+        earliest = max(self._empty_ns - _SLACK_NS, now - MAX_AGE_NS)
+        if min(arrivals) < earliest or max(arrivals) > now:
+            arrivals = self._mended(arrivals, earliest, now, self._offset_ns - offset)
+        self._offset_ns = offset
+        if count < SLOTS:
+            self._empty_ns = began
         self.arrivals = arrivals
         self._used = count * _HEADER_BYTES
         return count
+
+    @staticmethod
+    def _mended(arrivals: list[int], earliest: int, now: int, step: int) -> list[int]:
+        """Arrivals between `earliest` and now. What lies elsewhere was stamped before the wall clock was set, by `step`; else it came now."""
+        mended = []
+        for at in arrivals:
+            if not earliest <= at <= now:
+                at = at + step if earliest <= at + step <= now else now
+            mended.append(at)
+        return mended
 
     def lengths_now(self, begin: int, end: int) -> list[int]:
         """Lengths of the datagrams in slots from `begin` to before `end`, as they stand in memory."""

@@ -63,6 +63,34 @@ def test_datagrams_come_with_length_time_and_source(pair: tuple[socket.socket, s
     assert batch.receive() == 0
 
 
+@pytest.mark.parametrize("step", [-86_400, -3600, -1, 1, 3600])
+def test_a_wall_clock_that_is_set_while_datagrams_wait_moves_none_of_them(
+    pair: tuple[socket.socket, socket.socket], step: int
+) -> None:
+    """The kernel stamped the first ones by the clock of before. One that seemed to come in an hour would end its track until then."""
+    receiver, sender = pair
+    batch = Batch(receiver)
+    _await_stamps(batch, sender)
+    sent = []
+    for _ in range(4):
+        time.sleep(0.01)
+        sender.send(b"?")
+        sent.append(time.monotonic_ns())
+    receive = batch._call
+
+    def stamped_before(*arguments: object) -> int:
+        count: int = receive(*arguments)
+        for slot in (0, 1):  # seconds of the kernel's stamp: as far from the new clock as the old one was
+            batch._control[2 + 4 * slot] -= step
+        return count
+
+    batch._call = stamped_before
+    batch._offset_ns += step * 1_000_000_000
+    assert batch.receive() == 4
+    assert batch.arrivals == sorted(batch.arrivals)
+    assert all(abs(arrival - at) < 5_000_000 for arrival, at in zip(batch.arrivals, sent))
+
+
 def test_more_than_a_batch_takes_several_reads(pair: tuple[socket.socket, socket.socket]) -> None:
     receiver, sender = pair
     batch = Batch(receiver)
