@@ -24,11 +24,11 @@ from .cluster import Cluster
 from .errors import AlreadyExistsError, ClusterError
 from .gather import is_finished, read_class
 from .health import Health
-from .kinds import JOB, RECORDING, RECORDING_CLASS, SECRET
+from .kinds import JOB, POD, RECORDING, RECORDING_CLASS, SECRET
 from .resolve import destination_of
 from .settings import Settings
 from .store import Store
-from .view import JobView, view_job
+from .view import JobView, Object, view_job
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class Sweeper:
         """Start one Job per storage, unless its last one still works."""
         classes = (read_class(body) for body in self._store.all(RECORDING_CLASS))
         at_work = sorted(
-            names.uid8(body["metadata"]["uid"]) for body in self._store.all(RECORDING) if not is_finished(body)
+            names.uid8(body["metadata"]["uid"]) for body in self._store.all(RECORDING) if self._is_at_work(body)
         )
         if len(at_work) > MAX_AT_WORK:
             log.warning("no sweep: too many recordings are at work", extra={"fields": {"recordings": len(at_work)}})
@@ -81,6 +81,12 @@ class Sweeper:
             except ClusterError as error:
                 fields = {"bucket": destination.bucket, "detail": str(error)}
                 log.warning("sweep did not start", extra={"fields": fields})
+
+    def _is_at_work(self, body: Object) -> bool:
+        """Whether the recording is ours still. One that is deleted and has no pod any more is nobody's: its namespace may take no Job."""
+        metadata = body["metadata"]
+        pods = self._store.of_recording(POD, metadata["uid"], metadata["namespace"])
+        return not is_finished(body) and bool(pods or not metadata.get("deletionTimestamp"))
 
     async def _sweep(self, destination: S3Destination, secret: str, at_work: Sequence[str]) -> None:
         namespace, name = self._settings.namespace, sweep_name(destination, secret)

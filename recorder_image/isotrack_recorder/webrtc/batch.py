@@ -178,11 +178,17 @@ class Batch:
 
     @staticmethod
     def _mended(arrivals: list[int], earliest: int, now: int, step: int) -> list[int]:
-        """Arrivals between `earliest` and now. What lies elsewhere was stamped before the wall clock was set, by `step`; else it came now."""
+        """Arrivals up to now. What lies before `earliest` or behind now was stamped before the wall clock was set, by `step`.
+
+        NB: without such a step an early one is true. Stamps are put on before a packet waits for a busy processor to bring it to the socket.
+        """
         mended = []
         for at in arrivals:
             if not earliest <= at <= now:
-                at = at + step if earliest <= at + step <= now else now
+                if abs(step) > _SLACK_NS and earliest <= at + step <= now:
+                    at += step
+                elif not now - MAX_AGE_NS <= at <= now:
+                    at = now
             mended.append(at)
         return mended
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from isotrack_operator.builders.names import UID_LABEL
 from isotrack_operator.cluster import Cluster
 from isotrack_operator.errors import AlreadyExistsError, ForbiddenError
 from isotrack_operator.health import Health
-from isotrack_operator.kinds import JOB, RECORDING, RECORDING_CLASS, Kind
+from isotrack_operator.kinds import JOB, POD, RECORDING, RECORDING_CLASS, Kind
 from isotrack_operator.settings import Settings
 from isotrack_operator.store import Store
 from isotrack_operator.sweep import Sweeper, sweeps_of
@@ -126,17 +127,28 @@ async def test_a_sweep_watches_for_as_long_as_the_settings_say() -> None:
 
 
 async def test_a_sweep_is_told_which_recordings_are_not_over() -> None:
-    """What they left in the bucket looks abandoned where their pods do not get to it."""
+    """What they left in the bucket looks abandoned where their pods do not get to it. One that is deleted is over with its last pod: where
+    its namespace is deleted too, nobody but a sweep can finish it."""
     store, jobs = Store(), Jobs()
     store.put(RECORDING_CLASS, a_class(storages=STORAGES).model_dump(mode="json", by_alias=True, exclude_none=True))
     over = {"conditions": [{"type": "Finished", "status": "True"}]}
-    for uid, status in (("01234567-89", {}), ("fedcba98-76", over), ("89abcdef-01", {"phase": "Recording"})):
-        store.put(RECORDING, {"metadata": {"name": uid, "namespace": "team-a", "uid": uid}, "status": status})
+    deleted = {"deletionTimestamp": "2026-01-01T00:00:00Z"}
+    for uid, status, more in (
+        ("01234567-89", {}, {}),
+        ("fedcba98-76", over, {}),
+        ("89abcdef-01", {"phase": "Recording"}, {}),
+        ("aaaaaaaa-02", {"phase": "Recording"}, deleted),
+        ("bbbbbbbb-03", {"phase": "Recording"}, deleted),
+    ):
+        metadata = {"name": uid, "namespace": "team-a", "uid": uid}
+        store.put(RECORDING, {"metadata": metadata | more, "status": status})
+    labels = {UID_LABEL: "bbbbbbbb-03"}
+    store.put(POD, {"metadata": {"name": "pod", "namespace": "team-a", "uid": "pod", "labels": labels}})
     settings = Settings(recorder_image="recorder:1", namespace="isotrack-system")
     await Sweeper(cast("Cluster", jobs), store, settings, Health(lambda: 0.0)).sweep()
     for job in jobs.jobs.values():
         environment = job["spec"]["template"]["spec"]["containers"][0]["env"]
-        assert {"name": "ISOTRACK_SWEEP_AT_WORK", "value": "01234567,89abcdef"} in environment
+        assert {"name": "ISOTRACK_SWEEP_AT_WORK", "value": "01234567,89abcdef,bbbbbbbb"} in environment
 
 
 async def test_a_sweep_is_pulled_with_the_secrets_of_the_settings() -> None:

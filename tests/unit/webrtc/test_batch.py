@@ -91,6 +91,19 @@ def test_a_wall_clock_that_is_set_while_datagrams_wait_moves_none_of_them(
     assert all(abs(arrival - at) < 5_000_000 for arrival, at in zip(batch.arrivals, sent))
 
 
+def test_a_datagram_that_came_late_to_the_socket_keeps_its_stamp(pair: tuple[socket.socket, socket.socket]) -> None:
+    """The kernel stamps it where it comes in; a busy processor may take it to the socket much later, when that was seen empty meanwhile."""
+    receiver, sender = pair
+    batch = Batch(receiver)
+    _await_stamps(batch, sender)
+    sender.send(b"?")
+    came = time.monotonic_ns()
+    time.sleep(0.05)
+    batch._empty_ns = time.monotonic_ns()
+    assert batch.receive() == 1
+    assert abs(batch.arrivals[0] - came) < 5_000_000
+
+
 def test_more_than_a_batch_takes_several_reads(pair: tuple[socket.socket, socket.socket]) -> None:
     receiver, sender = pair
     batch = Batch(receiver)
