@@ -10,7 +10,7 @@ from typing import TextIO
 
 from isotrack_api.intent import Intent
 from isotrack_api.manifest import Manifest
-from isotrack_recorder.errors import IsotrackError
+from isotrack_recorder.errors import IsotrackError, OutputError
 
 from .changes import plain
 from .display import tell
@@ -43,6 +43,7 @@ async def finish_workspace(workspace: Workspace, intent: Intent, stream: TextIO)
             finished = await _finish_local(workspace, intent, progress)
         else:
             finished = await _ship(workspace, intent, progress)
+        await asyncio.to_thread(_check_that_all_was_read, workspace, finished.place)
     except Exception:  # whatever it is, a person must know that nothing is lost
         progress.close()
         tell(stream, f"isotrack: {how_to_finish(workspace)}\n")
@@ -51,6 +52,25 @@ async def finish_workspace(workspace: Workspace, intent: Intent, stream: TextIO)
         progress.close()
     workspace.remove()
     return finished
+
+
+def _check_that_all_was_read(workspace: Workspace, place: str) -> None:
+    """Where a journal does not tell what frames are, no file has them: they must not go away with the workspace.
+
+    Raises:
+        IsotrackError: there are such.
+    """
+    from isotrack_recorder.spool.reader import Spool
+
+    spool = Spool(workspace.spool)
+    spool.over = True
+    try:
+        spool.refresh()
+        unread = spool.unknown_logs()
+    except OSError as error:
+        raise OutputError(f"cannot read {workspace.spool}: {error.strerror}") from error
+    if unread:
+        raise IsotrackError(f"not all of it could be made into files: {spool.damage()}. Everything else is in {place}")
 
 
 async def _finish_local(workspace: Workspace, intent: Intent, progress: Progress) -> Finished:

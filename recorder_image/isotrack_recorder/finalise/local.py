@@ -44,6 +44,7 @@ def finish_local(spool: Path, intent: Intent, output: Path, progress: Progress |
     failures: list[tuple[str, Exception]] = []
     try:
         source = Spool(spool)
+        source.over = True
         source.refresh()
         output.mkdir(parents=True, exist_ok=True)
         for peer_id in list(source.facts.peers):

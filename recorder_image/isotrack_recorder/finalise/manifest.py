@@ -68,6 +68,9 @@ def build_manifest(spool: Spool, intent: Intent, files: Iterable[ManifestFile]) 
     end = facts.stop.at_ns if facts.stop is not None else facts.last_ns
     reason = facts.stop.reason if facts.stop is not None else StopReason.INTERNAL_ERROR
     message = facts.stop.message if facts.stop is not None else "capture ended without a word; files end where it did"
+    damage = spool.damage()
+    message = "; ".join(filter(None, (message, damage)))[:512]
+    last_ms = max((file.start_offset_ms + file.duration_ms for file in entries), default=0)
     started = facts.started_ns if facts.armed_ns is None else facts.armed_ns
     return Manifest(
         generator=APP,
@@ -75,8 +78,8 @@ def build_manifest(spool: Spool, intent: Intent, files: Iterable[ManifestFile]) 
         call_id=intent.call_id,
         call_sid=facts.call_sid,
         started_at=_timestamp(zero + facts.wall_offset_ns),
-        duration_ms=_ms(end - zero),
-        complete=facts.stop is not None and not unrecorded,
+        duration_ms=max(_ms(end - zero), last_ms),  # a journal that is torn ends before its frames do
+        complete=facts.stop is not None and not unrecorded and not damage,
         stop_reason=reason,
         message=message,
         lost_ms=lost_ms(entries),

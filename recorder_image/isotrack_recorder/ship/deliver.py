@@ -196,6 +196,7 @@ class Delivery:
         Raises:
             IsotrackError: some file could not be delivered (the others were); a later round tries again.
         """
+        self._spool.over = everything
         turn = await self._lanes.file_job(self._begin_turn, everything)
         failures: list[BaseException] = []
         finished = 0

@@ -5,7 +5,7 @@
     journal.000002.ndjson …      the writer begins the next one where the last was full
 
 Read as one stream: the past, then the segments behind it. A JournalReader follows it while it grows and never reads a torn last
-line; it is read again when it is whole.
+line; it is read again when it is whole. A damaged line costs itself alone, and is counted.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class JournalReader:
         self.number = 0
         """Segment that is read now: those before it were read whole. 0 before the first."""
         self._offset = 0
-        self.damaged = False
-        """A line is wrong: nothing behind it is believed."""
+        self.damaged = 0
+        """Lines that could not be read."""
 
     @property
     def position(self) -> tuple[int, int]:
@@ -59,12 +59,13 @@ class JournalReader:
         """
         if self.number == 0:
             yield from self._past()
-        while self.number and not self.damaged:
+        while self.number:
             # NB: looked for before this one is read: where the next one exists, nothing more is appended to this one.
             goes_on = journal_path(self._folder, self.number + 1).exists()
-            whole = yield from self._segment()
-            if not whole or not goes_on:
+            torn = yield from self._segment()
+            if not goes_on:
                 return
+            self.damaged += torn
             self.number, self._offset = self.number + 1, 0
 
     def _past(self) -> Iterator[dict[str, Any]]:
@@ -77,28 +78,34 @@ class JournalReader:
                 if not journal_path(self._folder, first).exists():
                     continue
                 if past is not None:
-                    yield from _whole_lines(past)
-                self.number = first
+                    yield from self._lines(past)
+                self.number, self._offset = first, 0
                 return
             finally:
                 if past is not None:
                     past.close()
 
     def _segment(self) -> Generator[dict[str, Any], None, bool]:
-        """Lines of the present segment; returns whether it was read up to its end."""
+        """Lines of the present segment; returns whether its last one is torn."""
         file = _open(journal_path(self._folder, self.number))
         if file is None:
             return False
         with file:
             file.seek(self._offset)
-            while line := file.readline(MAX_LINE_BYTES + 2):
-                event = decode_line(line[:-1]) if line.endswith(b"\n") else None
-                if event is None:
-                    self.damaged = line.endswith(b"\n") or len(line) > MAX_LINE_BYTES
-                    return False
-                self._offset += len(line)
+            return (yield from self._lines(file))
+
+    def _lines(self, file: BinaryIO) -> Generator[dict[str, Any], None, bool]:
+        while line := file.readline(MAX_LINE_BYTES + 2):
+            whole = line.endswith(b"\n")
+            if not whole and len(line) <= MAX_LINE_BYTES:
+                return True
+            self._offset += len(line)  # of the past this means nothing: it is read in one go
+            event = decode_line(line[:-1]) if whole else None
+            if event is not None:
                 yield event
-        return True
+            else:
+                self.damaged += 1
+        return False
 
 
 def read_lines(folder: Path, through: int) -> Iterator[bytes]:
@@ -122,14 +129,6 @@ def _through(past: BinaryIO) -> int:
     event = decode_line(past.readline(MAX_LINE_BYTES + 2)[:-1])
     through = event.get("through") if event is not None else None
     return through if isinstance(through, int) and 0 < through < 1_000_000 else 0
-
-
-def _whole_lines(file: BinaryIO) -> Iterator[dict[str, Any]]:
-    while line := file.readline(MAX_LINE_BYTES + 2):
-        event = decode_line(line[:-1]) if line.endswith(b"\n") else None
-        if event is None:
-            return
-        yield event
 
 
 def _open(path: Path) -> BinaryIO | None:

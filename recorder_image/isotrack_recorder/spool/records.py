@@ -11,12 +11,14 @@ all little-endian. `size` is the frame's length in bytes, `crc` the CRC-32 (zlib
 frame's end, `timestamp` the signed extended RTP timestamp in ticks of the track's clock, `arrival` nanoseconds of
 CLOCK_MONOTONIC at which the kernel received the packet that completed the frame's first piece.
 
-A reader stops at the first record that is short or whose CRC is wrong: behind it nothing was promised.
+A record that is short, at the end of what is there, is torn, or on its way. A damaged one (its CRC is wrong, or what says how long it
+is) costs itself alone: the next intact one is looked for.
 """
 
 from __future__ import annotations
 
 import itertools
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -31,6 +33,12 @@ _BODY: Final = struct.Struct("<qQHH")
 _pack_size_crc, _pack_body = _SIZE_CRC.pack, _BODY.pack
 MAX_FRAME_BYTES: Final = 16 * 1024 * 1024
 """Larger frames do not exist in a call; a length beyond it means that the file is damaged."""
+
+
+_FLAGS_AT: Final = 24
+_FLAGS: Final = re.compile(rb"[\x00-\x0f]\x00\x00\x00")
+"""Flags and the two bytes behind them, as every header has them."""
+_NOT_ZERO: Final = re.compile(rb"[^\x00]")
 
 
 class Flag(IntFlag):
@@ -75,13 +83,13 @@ class Batch:
     """Where it ends, and with it the record."""
 
 
-def find_records(data: bytes, offset: int = 0, most: int | None = None, *, checked: bool = True) -> Batch:
+def find_records(data: bytes, offset: int = 0, most: int | None = None, *, intact: int = 0) -> Batch:
     """Find the whole, intact records of a piece of a segment.
 
     Args:
-        offset: Where the first of them begins. Stops at a torn or damaged tail.
+        offset: Where the first of them begins. Stops at the first that is torn or damaged.
         most: Stop after so many.
-        checked: False: their sums were found right before.
+        intact: Of those that end here or before, sums were found right before.
     """
     batch = Batch(data)
     timestamps, arrivals, all_flags = batch.timestamps.append, batch.arrivals.append, batch.flags.append
@@ -94,7 +102,7 @@ def find_records(data: bytes, offset: int = 0, most: int | None = None, *, check
         end = start + size
         if end > length or size > MAX_FRAME_BYTES or reserved:
             break
-        if checked and crc32(view[offset + 8 : end]) != crc:
+        if end > intact and crc32(view[offset + 8 : end]) != crc:
             break
         timestamps(timestamp)
         arrivals(arrival_ns)
@@ -103,6 +111,33 @@ def find_records(data: bytes, offset: int = 0, most: int | None = None, *, check
         ends(end)
         offset = end
     return batch
+
+
+def is_refused(data: bytes, offset: int) -> bool:
+    """Whether what begins here is damaged, and no record of which the end is still to come."""
+    if len(data) - offset < HEADER.size:
+        return False
+    size, *_, reserved = HEADER.unpack_from(data, offset)
+    return reserved != 0 or size > MAX_FRAME_BYTES or offset + HEADER.size + size <= len(data)
+
+
+def next_record(data: bytes, offset: int) -> int | None:
+    """Where the first intact record from `offset` on begins; None where there is none."""
+    at = offset + _FLAGS_AT
+    while (match := _FLAGS.search(data, at)) is not None:
+        start = match.start() - _FLAGS_AT
+        if not any(
+            data[start : start + _SIZE_CRC.size]
+        ):  # blocks of zeros, as a file system leaves them: none begins in there
+            following = _NOT_ZERO.search(data, start + _SIZE_CRC.size)
+            if following is None:
+                return None
+            at = following.start() - _SIZE_CRC.size + 1 + _FLAGS_AT
+            continue
+        if find_records(data, start, 1).ends:
+            return start
+        at = match.start() + 1
+    return None
 
 
 def decode_records(data: bytes) -> Iterator[tuple[Record, int]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from isotrack_api.intent import Intent, OutputLayer
-from isotrack_api.manifest import Manifest, StopReason
+from isotrack_api.manifest import GapReason, Manifest, StopReason
 from isotrack_recorder.cli import main
 from isotrack_recorder.matroska.reader import blocks, read_file
 from isotrack_recorder.spool.records import decode_records
@@ -77,6 +77,79 @@ def test_a_spool_cut_in_the_middle_of_a_record_and_of_a_line_gives_the_files_of_
         assert received == whole[log]
     assert not call.spool.parent.exists(), "nothing is left to be made"
     assert main(["verify", str(tmp_path)]) == 0, capsys.readouterr().out
+
+
+def flip(path: Path, at: int) -> None:
+    """Turn one bit over, as a disk may."""
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+
+
+def spoken_by_two(parent: Path) -> Call:
+    """Two people who speak for six seconds."""
+    call = left_behind(parent, an_intent())
+    for number, who in ((1, "alice"), (2, "bob")):
+        call.person(f"PA_{who}", who)
+        call.track(f"t000{number}", f"PA_{who}", who, "microphone", "opus", 0.1 * number)
+        call.frames(f"t000{number}", Sender(), 48_000, tone(opus_packets(300), 0.5), reports=[1.0, 3.0, 5.0])
+    call.write(stop=7.0)
+    return call
+
+
+def test_a_bit_that_the_disk_turned_over_costs_one_frame_and_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call = spoken_by_two(tmp_path)
+    path = call.spool / "i0001" / "t0001.000001.log"
+    records = list(decode_records(path.read_bytes()))
+    flip(path, records[30][1] - 2)
+    assert main(["finalise", "--json", str(call.spool.parent)]) == 0
+    told = Manifest.model_validate_json(capsys.readouterr().out)
+    assert (told.complete, told.lost_ms) == (False, 20)
+    assert "the spool is damaged, these cannot be read: parts of i0001/t0001" in told.message
+    alice, bob = told.files
+    assert [track.frames for file in (alice, bob) for track in file.tracks] == [299, 300]
+    (gap,) = alice.tracks[0].gaps
+    assert (gap.reason, gap.duration_ms) == (GapReason.LOST, 20)
+    found = read_file((tmp_path / alice.name).read_bytes())
+    written = [block.data for block in blocks((tmp_path / alice.name).read_bytes(), found)]
+    assert written[:30] + written[31:] == [record.frame for record, _ in records][:30] + list(opus_packets(300)[31:])
+    assert main(["verify", str(tmp_path)]) == 0, capsys.readouterr().out
+
+
+def test_frames_of_which_no_journal_tells_are_not_thrown_away(tmp_path: Path) -> None:
+    """The line that says whose they are is damaged: everybody else's files are made, and what was captured stays."""
+    call = spoken_by_two(tmp_path)
+    journal = call.spool / "i0001" / "journal.ndjson"
+    flip(journal, journal.read_bytes().index(b'"track":"t0002","track_id"') + 12)
+    kept = {path: path.read_bytes() for path in call.spool.rglob("*") if path.is_file()}
+    for _ in range(2):
+        ended = isotrack("finalise", str(call.spool.parent), environment={"PATH": os.environ["PATH"]})
+        assert (ended.code, "all of i0001/t0002. Everything else is in" in ended.stderr) == (1, True)
+        told = Manifest.model_validate_json((tmp_path / "recording.json").read_bytes())
+        assert (told.complete, [file.user_id for file in told.files]) == (False, ["alice"])
+        assert {path: path.read_bytes() for path in kept} == kept
+
+
+@pytest.mark.parametrize("content", [None, b""])
+def test_without_a_journal_frames_stay_where_they_are(tmp_path: Path, content: bytes | None) -> None:
+    call = spoken_by_two(tmp_path)
+    journal = call.spool / "i0001" / "journal.ndjson"
+    journal.unlink()
+    if content is not None:
+        journal.write_bytes(content)
+    assert main(["finalise", str(call.spool.parent)]) == 1
+    assert len(list(decode_records((call.spool / "i0001" / "t0001.000001.log").read_bytes()))) > 0
+
+
+def test_a_recording_lasts_as_long_as_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A journal that was cut off early ends before the frames that it tells of."""
+    call = spoken_by_two(tmp_path)
+    cut_within_a_line(call.spool / "i0001" / "journal.ndjson", b'"report"')
+    assert main(["finalise", "--json", str(call.spool.parent)]) == 0
+    told = Manifest.model_validate_json(capsys.readouterr().out)
+    assert told.duration_ms >= max(file.start_offset_ms + file.duration_ms for file in told.files) > 6000
 
 
 def several_people(parent: Path) -> Call:

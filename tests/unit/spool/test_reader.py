@@ -13,7 +13,7 @@ from isotrack_api.manifest import StopReason
 from isotrack_recorder.spool.facts import Folder, Span
 from isotrack_recorder.spool.journal import encode_line
 from isotrack_recorder.spool.reader import BEGINNING, Spool
-from isotrack_recorder.spool.records import MAGIC, encode_header
+from isotrack_recorder.spool.records import MAGIC, Flag, encode_header
 from support.spools import MONO_NS, SECOND, Call, Sender, tone
 
 
@@ -98,14 +98,119 @@ def test_a_torn_last_line_is_read_when_it_is_whole(tmp_path: Path) -> None:
     assert len(spool.facts.tracks["i0001/t0001"].reports) == 1
 
 
-def test_behind_a_damaged_line_nothing_is_believed(tmp_path: Path) -> None:
+def test_a_damaged_line_costs_itself_alone_and_is_told(tmp_path: Path) -> None:
+    """A flipped bit in a report must not cost all people who came after it."""
     a_call(tmp_path).write(stop=10.0)
     journal = tmp_path / "i0001" / "journal.ndjson"
     lines = journal.read_bytes().splitlines(keepends=True)
-    lines[4] = lines[4].replace(b"t0001", b"t0002")
+    number = next(n for n, line in enumerate(lines) if b'"report"' in line)
+    lines[number] = lines[number].replace(b"t0001", b"t0002")
     journal.write_bytes(b"".join(lines))
     spool = read(tmp_path)
-    assert (spool.facts.stop, spool.refresh()) == (None, False)
+    assert len(spool.facts.tracks["i0001/t0001"].reports) == 0
+    assert spool.facts.peers["PA_a"].left_ns == ns(9.0)
+    assert (spool.facts.stop is not None, spool.refresh()) == (True, False)
+    assert spool.damage() == "the spool is damaged, these cannot be read: 1 lines of its journal"
+
+
+FRAMES = [bytes([n]) * (n * 40 + 1) for n in range(40)]
+WHOLE = [encode_header(n, n + 1, int(Flag.KEY), frame) + frame for n, frame in enumerate(FRAMES)]
+
+
+def lay(spool: Path, first: bytes, second: bytes | None = None) -> Spool:
+    """A log of one or two segments; two journals, so that the first one's process is gone."""
+    for number in (1, 2):
+        (spool / f"i000{number}").mkdir()
+        (spool / f"i000{number}" / "journal.ndjson").write_bytes(encode_line("start", 0, {"wall_ns": 0}))
+    (spool / "i0001" / "t0001.000001.log").write_bytes(first)
+    if second is not None:
+        (spool / "i0001" / "t0001.000002.log").write_bytes(second)
+    return read(spool)
+
+
+@pytest.mark.parametrize(
+    ("at", "value"),
+    [
+        pytest.param(60, 0xEE, id="a byte of the frame"),
+        pytest.param(5, 0xEE, id="its sum"),
+        pytest.param(0, 0xEE, id="its length: a little more"),
+        pytest.param(2, 0x0F, id="its length: more than the segment has"),
+        pytest.param(3, 0xEE, id="its length: more than any frame has"),
+        pytest.param(26, 0x01, id="what is always zero"),
+    ],
+)
+def test_a_damaged_frame_costs_itself_alone(tmp_path: Path, at: int, value: int) -> None:
+    """The next frame is marked, as one behind packets that never came; both walks over a log see the same."""
+    damaged = bytearray(WHOLE[7])
+    damaged[at] = value
+    spool = lay(tmp_path, MAGIC + b"".join([*WHOLE[:7], bytes(damaged), *WHOLE[8:]]))
+    walk = list(spool.frames("i0001/t0001"))
+    assert [record.frame for record, _ in walk] == FRAMES[:7] + FRAMES[8:]
+    assert [record.timestamp for record, _ in walk if record.flags & Flag.AFTER_GAP] == [8]
+    assert "i0001/t0001" in spool.damage()
+    for begin in (BEGINNING, walk[3][1], walk[6][1], walk[7][1]):
+        again = [
+            (time, flags)
+            for batch, _ in spool.batches("i0001/t0001", begin, checked=False)
+            for time, flags in zip(batch.timestamps, batch.flags)
+        ]
+        assert again == [(record.timestamp, record.flags) for record, behind in walk if behind > begin]
+
+
+@pytest.mark.parametrize(
+    ("first", "missing"),
+    [
+        pytest.param(b"", 20, id="empty"),
+        pytest.param((MAGIC + b"".join(WHOLE[:20]))[:-3], 1, id="cut"),
+        pytest.param(MAGIC + b"".join(WHOLE[:10]) + bytes(5000), 10, id="zeros"),
+        pytest.param(b"isoTrk\0\1" + b"".join(WHOLE[:20]), 0, id="its head"),
+    ],
+)
+def test_a_damaged_segment_does_not_cost_the_next(tmp_path: Path, first: bytes, missing: int) -> None:
+    spool = lay(tmp_path, first, MAGIC + b"".join(WHOLE[20:]))
+    found = [record for record, _ in spool.frames("i0001/t0001")]
+    assert [record.frame for record in found] == FRAMES[: 20 - missing] + FRAMES[20:]
+    marked = [record.timestamp for record in found if record.flags & Flag.AFTER_GAP]
+    assert marked == ([20] if missing else [0])
+
+
+def test_a_segment_that_is_gone_does_not_cost_those_behind(tmp_path: Path) -> None:
+    spool = lay(tmp_path, MAGIC + b"".join(WHOLE[:10]))
+    (tmp_path / "i0001" / "t0001.000004.log").write_bytes(MAGIC + b"".join(WHOLE[30:]))
+    found = [record for record, _ in spool.frames("i0001/t0001")]
+    assert [record.frame for record in found] == FRAMES[:10] + FRAMES[30:]
+    assert [record.timestamp for record in found if record.flags & Flag.AFTER_GAP] == [30]
+
+
+def test_pictures_behind_a_damaged_one_do_not_decode_until_the_next_key_frame(tmp_path: Path) -> None:
+    rows = [
+        encode_header(n, n + 1, int(Flag.KEY) if n % 10 == 0 else 0, frame) + frame for n, frame in enumerate(FRAMES)
+    ]
+    rows[13] = rows[13][:-1] + b"\xee"
+    spool = lay(tmp_path, MAGIC + b"".join(rows))
+    walk = list(spool.frames("i0001/t0001"))
+    assert [record.timestamp for record, _ in walk if record.flags & Flag.UNDECODABLE] == [14, 15, 16, 17, 18, 19]
+    resumed = [record for record, _ in spool.frames("i0001/t0001", walk[14][1])]
+    assert [record.timestamp for record in resumed if record.flags & Flag.UNDECODABLE] == [16, 17, 18, 19]
+
+
+def test_a_frame_that_is_being_written_is_no_damage(tmp_path: Path) -> None:
+    path = tmp_path / "i0001"
+    path.mkdir()
+    spool = Spool(tmp_path)
+    content = MAGIC + b"".join(WHOLE[:12])
+    for cut in range(0, len(content), 11):
+        (path / "t0001.000001.log").write_bytes(content[:cut])
+        assert not [record for record, _ in spool.frames("i0001/t0001") if record.flags & Flag.AFTER_GAP]
+    assert spool.damage() == ""
+
+
+def test_logs_of_which_no_journal_tells_are_found(tmp_path: Path) -> None:
+    spool = lay(tmp_path, MAGIC + b"".join(WHOLE))
+    assert spool.unknown_logs() == ["i0001/t0001"]
+    assert not spool.damage(), "its line may be on the way"
+    spool.over = True
+    assert "all of i0001/t0001" in spool.damage()
 
 
 @given(st.integers(0, 3000))
