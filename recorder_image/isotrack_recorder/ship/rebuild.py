@@ -2,8 +2,9 @@
 
     listing ─▶ runs ─▶ heads, as far as the chain holds ─▶ slices of the wanted files, as far as they are whole ─▶ files
 
-Each run is followed from its first checkpoint to the first one that is missing, damaged or of another chain: behind it nothing is
-taken, so what comes out is a spool as it was at one moment. Heads stay on the disk (a day of calls has tens of thousands);
+Each run is followed from its first checkpoint to the last, or the first of another chain, so what comes out is a spool as it was at one
+moment. A checkpoint that is missing or damaged leaves a hole in its files: zeros, which a reader of spools takes for damage and reads on
+behind. Heads stay on the disk (a day of calls has tens of thousands);
 of the bodies only the wanted slices are fetched, in ranges. What will be needed next is read ahead: most of it is small, and would cost
 the way to the storage and back each time.
 """
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
+from os import SEEK_END
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -32,6 +34,8 @@ log = logging.getLogger(__name__)
 FIRST_READ_BYTES: Final = 64 * 1024
 """Enough for almost every head: one request each."""
 RANGE_BYTES: Final = 8 * 1024 * 1024
+MAX_HOLE_BYTES: Final = 64 * 1024 * 1024
+"""A segment of a spool has half of it."""
 
 Place = Callable[[str], Path | None]
 """Where a file of the spool goes; None = it is not wanted."""
@@ -54,6 +58,11 @@ class Run:
 
     @property
     def reach(self) -> int:
+        """Number of the last checkpoint."""
+        return max(self.seqs, default=0)
+
+    @property
+    def unbroken(self) -> int:
         """Number of the last checkpoint before the first that is missing."""
         reached = 0
         while reached + 1 in self.seqs:
@@ -71,6 +80,8 @@ class Chain:
     """When it began, by the agent's clock."""
     length: int
     """Checkpoints in it."""
+    is_short: bool = False
+    """Some are missing, or cannot be read."""
     storage_clock: Bounds | None = None
     call_clock: CallClock | None = None
     """As the last one has them (`Head`)."""
@@ -121,26 +132,31 @@ def follow(store: Store, layout: Layout, run: Run, folder: Path, *, limit: int =
     """
     before: Head | None = None
     before_digest = ""
-    begun_ms = 0
+    begun_ms = length = 0
     path = folder / f"{run.attempt}-{run.run}.heads"
-    numbers = range(1, min(run.reach, limit) + 1)
+    numbers = sorted(run.seqs)[:limit]
     keys = (layout.checkpoint(run.attempt, run.run, seq) for seq in numbers)
     heads = ahead(lambda key: _read_head(store, key), keys, lambda _: FIRST_READ_BYTES)
     try:
         with path.open("wb") as file, closing(heads):
             for seq, found in zip(numbers, heads, strict=True):
-                if found is None or not _belongs(found[0], run, seq) or not follows(before, before_digest, found[0]):
+                if found is None or not _belongs(found[0], run, seq):
+                    log.warning("checkpoint cannot be read", extra={"fields": {"run": run.name, "seq": seq}})
+                    continue
+                behind_a_hole = seq > (before.seq if before is not None else 0) + 1
+                if not behind_a_hole and not follows(before, before_digest, found[0]):
                     log.warning("chain of checkpoints ends", extra={"fields": {"run": run.name, "seq": seq}})
                     break
                 before, encoded = found
                 before_digest = digest(encoded)
-                begun_ms = begun_ms or before.at_ms
+                begun_ms, length = begun_ms or before.at_ms, length + 1
                 file.write(encoded)
     except OSError as error:
         raise OutputError(f"cannot write to {folder}: {error.strerror}") from error
+    is_short = length < min(run.reach, limit)
     if before is None:
-        return Chain(run, path, begun_ms, 0)
-    return Chain(run, path, begun_ms, before.seq, before.storage_clock, before.call_clock)
+        return Chain(run, path, begun_ms, 0, is_short)
+    return Chain(run, path, begun_ms, length, is_short, before.storage_clock, before.call_clock)
 
 
 def _read_head(store: Store, key: str) -> tuple[Head, bytes] | None:
@@ -174,7 +190,7 @@ class _Span(NamedTuple):
 
 
 def fetch(store: Store, layout: Layout, chain: Chain, place: Place, *, at: int = 0, heads: int = MAX_SEQ) -> bool:
-    """Write the wanted files of a run, as far as they are whole. False when they end before the chain does.
+    """Write the wanted files of a run; False where some of it is missing, or damaged.
 
     Args:
         at: Where the first head that counts begins (`Chain.heads`); what lies before was fetched.
@@ -185,6 +201,7 @@ def fetch(store: Store, layout: Layout, chain: Chain, place: Place, *, at: int =
     """
     ranges = (wanted for span in _spans(layout, chain, place, at, heads) for wanted in span.ranges())
     read = ahead(lambda wanted: store.get_range(*wanted), ranges, lambda wanted: wanted[2])
+    all_whole = True
     with closing(read):
         for span in _spans(layout, chain, place, at, heads):
             try:
@@ -193,8 +210,8 @@ def fetch(store: Store, layout: Layout, chain: Chain, place: Place, *, at: int =
                 raise OutputError(f"cannot write {error.filename}: {error.strerror}") from error
             if not whole:
                 log.warning("checkpoint is damaged", extra={"fields": {"run": chain.run.name, "seq": span.seq}})
-                return False
-    return True
+                all_whole = False
+    return all_whole
 
 
 def _spans(layout: Layout, chain: Chain, place: Place, first: int, heads: int) -> Iterator[_Span]:
@@ -216,28 +233,32 @@ def _spans(layout: Layout, chain: Chain, place: Place, first: int, heads: int) -
 
 
 def _write_span(read: Iterator[bytes], parts: Sequence[Slice], place: Place) -> bool:
-    """Append neighbouring slices to their files; False (and the rest left out) at the first that is not whole."""
-    data, due = memoryview(b""), sum(part.length for part in parts)
+    """Append neighbouring slices to their files; False where bytes are missing, or their sums are wrong.
+
+    NB: all of a span is read whatever it holds, or the next one would get what was meant for this one.
+    """
+    data, due, whole = memoryview(b""), sum(part.length for part in parts), True
     for part in parts:
         path = place(part.path)
         assert path is not None
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab") as file:
-            if file.tell() != part.offset:
-                return False  # nothing of ours skips bytes, or sends some twice
+            hole = part.offset - file.tell()
+            fits = 0 <= hole <= MAX_HOLE_BYTES  # nothing of ours sends bytes twice, or has a file that is larger
+            if hole and fits:
+                file.truncate(part.offset)
+                file.seek(0, SEEK_END)
             left, crc = part.length, 0
             while left:
                 if not data:
                     wanted = min(RANGE_BYTES, due)
-                    data = memoryview(next(read) if wanted else b"")
-                    due = due - wanted if len(data) == wanted else 0  # short: the object ends here
+                    due -= wanted
+                    data = memoryview(next(read).ljust(wanted, b"\0"))  # short: the object ends here
                 piece, data = data[:left], data[left:]
                 crc = zlib.crc32(piece, crc)
                 left -= len(piece)
-                file.write(piece)
-                if not piece:
-                    break
-            if left or crc != part.crc32:
-                file.truncate(part.offset)
-                return False
-    return True
+                if fits:
+                    file.write(piece)
+            # NB: bytes with a wrong sum stay: each record and each line has one of its own.
+            whole = whole and hole == 0 and crc == part.crc32
+    return whole

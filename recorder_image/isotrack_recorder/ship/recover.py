@@ -115,7 +115,7 @@ class Seen:
     def spent(self) -> frozenset[str]:
         """Runs of which checkpoints that were taken into account are gone: what is left of them nobody can use."""
         covered = self.recovered.checkpoints if self.recovered is not None else {}
-        return frozenset(name for name, reach in covered.items() if self._reach(name) < reach)
+        return frozenset(name for name, reach in covered.items() if self._unbroken(name) < reach)
 
     @property
     def out_of_reach(self) -> tuple[int, ...]:
@@ -134,8 +134,8 @@ class Seen:
         manifest = self.manifests.get(attempt)
         return manifest is None or bool(manifest.unfinished)
 
-    def _reach(self, name: str) -> int:
-        return next((run.reach for run in self.runs if run.name == name), 0)
+    def _unbroken(self, name: str) -> int:
+        return next((run.unbroken for run in self.runs if run.name == name), 0)
 
     def relevant(self) -> tuple[Run, ...]:
         """All runs that files of left sessions are made of, once any has to be."""
@@ -377,6 +377,10 @@ class Recovery:
                 failure = await self._make(stitched, batch, delivery, seen) or failure
                 files |= {(file.attempt, file.name): file for file in delivery.files}
                 await self._lanes.request(stitched.drop_logs)
+        if failure is None and stitched.is_short and (unknown := await self._lanes.request(stitched.unknown_logs)):
+            failure = IsotrackError(
+                f"checkpoints are missing or damaged: nothing tells what {len(unknown)} tracks are, and they are in no file"
+            )
         # NB: what was made counts; but as long as something is missing the checkpoints stay, and another run tries again.
         covered = {run.name: run.reach for run in runs} if failure is None else {}
         old = seen.recovered
@@ -420,7 +424,7 @@ class Recovery:
         """
         if stitched.is_short:
             again = await self._lanes.request(look, self._store, self._layout)
-            if again.runs != seen.runs:
+            if (again.runs, again.recovered) != (seen.runs, seen.recovered):
                 raise _MovedError
 
     async def _deliver(self, delivery: Delivery, *, everything: bool) -> IsotrackError | None:

@@ -58,8 +58,8 @@ class Stitched:
         self._attempt_of = {origin.name: origin.chain.run.attempt for origin in self._origins}
         self._call_clocks = {origin.name: origin.chain.call_clock for origin in self._origins}
         self._spool = Spool(path, self.walls)
-        self.is_short = any(chain.length < chain.run.reach for chain in chains)
-        """Something that was listed could not be read."""
+        self.is_short = any(chain.is_short for chain in chains)
+        """Something is missing, or could not be read."""
 
     def fetch_journals(self, store: Store, layout: Layout) -> None:
         """Get all journals.
@@ -88,6 +88,21 @@ class Stitched:
     def journal_bytes(self) -> int:
         """Room that all journals take."""
         return sum(size for chain in self._chains for path, size in chain.sizes().items() if is_journal(path))
+
+    def unknown_logs(self) -> list[str]:
+        """Logs of which no journal tells what they are: no file can be made of them."""
+        found = []
+        tracks = self._spool.facts.tracks
+        for chain in self._chains:
+            names = self.names(chain)
+            for path in filter(is_log, chain.sizes()):
+                folder, _, log = path.partition(".")[0].partition("/")
+                name = names.get(folder, "")
+                key = f"{name}/{log}"
+                is_double = bool(name) and not (self.path / name).is_dir()
+                if not is_double and (key not in tracks or not tracks[key].codecs):
+                    found.append(f"{chain.run.name}/{folder}/{log}")
+        return sorted(set(found))
 
     def feed(self, peers: Sequence[str], manifests: Mapping[int, Manifest]) -> Feed:
         """The logs of some sessions, from the attempts that left them behind."""
@@ -234,7 +249,6 @@ class Feed:
 
             if not fetch(store, layout, chain, place, at=piece.at, heads=piece.heads):
                 self._stitched.is_short = True
-                self._pieces.end(number)
 
     def _wants(self, path: str, names: Mapping[str, str]) -> bool:
         folder, _, name = path.partition("/")

@@ -641,6 +641,57 @@ async def test_what_could_not_be_made_stays_for_another_version(
     assert not bucket.checkpoints()
 
 
+def damage(bucket: Bucket, number: int, how: str) -> None:
+    """Something happens to a checkpoint."""
+    key = bucket.checkpoints()[number - 1]
+    match how:
+        case "gone":
+            del bucket.store.objects[key]
+        case "empty":
+            bucket.store.objects[key] = b""
+        case "cut":
+            bucket.store.objects[key] = bucket.store.objects[key][:-60]
+        case "a bit":
+            body = bytearray(bucket.store.objects[key])
+            body[-60] ^= 1
+            bucket.store.objects[key] = bytes(body)
+
+
+@pytest.mark.parametrize("how", ["gone", "empty", "cut", "a bit"])
+async def test_a_damaged_checkpoint_costs_what_it_held_and_is_told(bucket: Bucket, how: str) -> None:
+    """The others were sent, too: what lies in them must not go away unread."""
+    die_at(bucket, 0.5, 0.9, 1.3, 2.1)
+    damage(bucket, 3, how)
+    recovery = bucket.recovery()
+    await recovery.finalise()
+    whole = bucket.recording()
+    assert not whole.complete
+    ends, lost = set(), 0
+    for file in whole.files:
+        [track] = file.tracks
+        ends.add(track.end_ms >= 2000)
+        rows = [gap for gap in track.gaps if gap.reason in (GapReason.LOST, GapReason.DAMAGED)]
+        lost += len(rows)
+        assert sum(gap.duration_ms for gap in rows) <= 1300
+    assert ends == {True}
+    assert lost >= (1 if how == "a bit" else 2)
+    assert bucket.checkpoints() == []
+    before = dict(bucket.store.objects)
+    await bucket.recovery("again").finalise()
+    assert bucket.store.objects == before
+
+
+async def test_frames_whose_journal_is_gone_stay_in_the_bucket(bucket: Bucket) -> None:
+    """The first checkpoint told what the tracks are."""
+    die_at(bucket, 0.7, 1.4, 2.1)
+    damage(bucket, 1, "gone")
+    left = bucket.checkpoints()
+    for name in ("scratch", "again"):
+        with pytest.raises(IsotrackError, match=r"nothing tells what . tracks are"):
+            await bucket.recovery(name).finalise()
+        assert bucket.checkpoints() == left
+
+
 async def test_missing_checkpoints_of_an_attempt_that_left_sessions_are_told(bucket: Bucket) -> None:
     await drained_and_followed(bucket)
     for key in bucket.checkpoints():
