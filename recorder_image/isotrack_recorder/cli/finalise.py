@@ -12,13 +12,14 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from isotrack_api.manifest import Manifest
 from isotrack_recorder.errors import ConfigError, OutputError, StorageError
 from isotrack_recorder.logs import check_choices, configure_logging
 from isotrack_recorder.ship.address import folder_of
 
 from .display import tell
 from .finish import Finished, Progress, finish_workspace, print_result
-from .workspace import Workspace
+from .workspace import PREFIX, Workspace
 
 if TYPE_CHECKING:
     from isotrack_api.intent import Intent
@@ -46,13 +47,46 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _finish_folder(folder: Path) -> Finished:
-    workspace = Workspace(folder.resolve())
+    found = _left_behind(folder.resolve())
+    if isinstance(found, Finished):
+        return found
+    workspace = found
     intent = workspace.read_intent()
     try:
         workspace.lock()
     except OSError as error:
         raise OutputError(f"cannot write to {workspace.folder}: {error.strerror}") from error
     return asyncio.run(finish_workspace(workspace, intent, sys.stderr))
+
+
+def _left_behind(folder: Path) -> Workspace | Finished:
+    """What a person means: what a run left behind, the output folder in which that lies, or a recording of which nothing is left to be made.
+
+    Raises:
+        ConfigError: the output folder holds what several runs left behind.
+    """
+    if (folder / "intent.json").exists():
+        return Workspace(folder)
+    rests = sorted(path.parent for path in folder.glob(f"{PREFIX}*/intent.json"))
+    if len(rests) > 1:
+        raise ConfigError(f"several recordings were left behind in {folder}, name one: {', '.join(map(str, rests))}")
+    if rests:
+        return Workspace(rests[0])
+    return _finished(folder) or Workspace(folder)
+
+
+def _finished(folder: Path) -> Finished | None:
+    """The recording that lies in an output folder, or was made of a folder that is gone."""
+    uid = folder.name.removeprefix(PREFIX) if folder.name.startswith(PREFIX) else ""
+    outputs = [folder.parent, *sorted(folder.parent.glob(f"*-{uid}"))] if uid else [folder]
+    for output in outputs:
+        try:
+            manifest = Manifest.model_validate_json((output / "recording.json").read_bytes())
+        except (OSError, ValueError):
+            continue
+        if manifest.recording.uid.startswith(uid):
+            return Finished(manifest, str(output))
+    return None
 
 
 async def _finish_bucket(place: str, environ: Mapping[str, str], *, force: bool) -> Finished:

@@ -43,6 +43,7 @@ exit codes: 0 every file is what recording.json says, 1 something is not, 64 no 
 
 FINALISE_EXAMPLES: Final = """\
 examples:
+  isotrack finalise ./standup
   isotrack finalise ./standup/.isotrack-1a2b3c4d
   isotrack finalise s3://recordings/calls/team-a/standup-1a2b3c4d
   isotrack finalise s3://recordings/calls/team-a/standup-1a2b3c4d --json > recording.json
@@ -151,8 +152,8 @@ def _add_finalise(commands: Any) -> None:
     )
     finalise.add_argument(
         "folder",
-        metavar="DIR/.isotrack-ID|s3://BUCKET/FOLDER",
-        help="what `isotrack record` left behind, or a recording's folder in a bucket (with intent.json)",
+        metavar="DIR[/.isotrack-ID]|s3://BUCKET/FOLDER",
+        help="what `isotrack record` left behind, the output folder that it lies in, or a recording's folder in a bucket (with intent.json)",
     )
     finalise.add_argument(
         "--force", action="store_true", help="do not look first whether a bucket's recording still goes on"

@@ -16,11 +16,13 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 from isotrack_api.intent import Intent
 from isotrack_recorder.errors import ConfigError, OutputError
 
 MAX_INTENT_BYTES = 256 * 1024
+PREFIX: Final = ".isotrack-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class Workspace:
         Raises:
             OutputError: it cannot.
         """
-        workspace = cls(parent / f".isotrack-{intent.recording.uid[:8]}")
+        workspace = cls(parent / f"{PREFIX}{intent.recording.uid[:8]}")
         try:
             parent.mkdir(parents=True, exist_ok=True)
             workspace.folder.mkdir(mode=0o700)

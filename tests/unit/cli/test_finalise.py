@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -150,6 +151,34 @@ def test_a_recording_lasts_as_long_as_its_files(tmp_path: Path, capsys: pytest.C
     assert main(["finalise", "--json", str(call.spool.parent)]) == 0
     told = Manifest.model_validate_json(capsys.readouterr().out)
     assert told.duration_ms >= max(file.start_offset_ms + file.duration_ms for file in told.files) > 6000
+
+
+def test_the_output_folder_names_what_lies_in_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And whoever says it twice, either way, hears that it is done."""
+    call = spoken_by_two(tmp_path)
+    assert main(["finalise", "--json", str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    made = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert not call.spool.parent.exists()
+    for place in (tmp_path, call.spool.parent):
+        assert main(["finalise", "--json", str(place)]) == 0
+        assert capsys.readouterr().out == told
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == made
+
+
+def test_of_several_that_were_left_behind_one_must_be_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    call = spoken_by_two(tmp_path)
+    shutil.copytree(call.spool.parent, tmp_path / ".isotrack-76543210")
+    assert main(["finalise", str(tmp_path)]) == 64
+    error = capsys.readouterr().err
+    assert all(name in error for name in ("name one", ".isotrack-01234567", ".isotrack-76543210"))
+
+
+@pytest.mark.parametrize("name", [".", ".isotrack-89abcdef"])
+def test_what_was_never_there_is_no_finished_recording(tmp_path: Path, name: str) -> None:
+    assert main(["finalise", str(tmp_path / name)]) == 64
+    (tmp_path / "recording.json").write_text("{}")
+    assert main(["finalise", str(tmp_path / name)]) == 64
 
 
 def several_people(parent: Path) -> Call:
