@@ -117,8 +117,8 @@ def is_refused(data: bytes, offset: int) -> bool:
     """Whether what begins here is damaged, and no record of which the end is still to come."""
     if len(data) - offset < HEADER.size:
         return False
-    size, *_, reserved = HEADER.unpack_from(data, offset)
-    return reserved != 0 or size > MAX_FRAME_BYTES or offset + HEADER.size + size <= len(data)
+    size, _crc, _timestamp, _arrival_ns, _flags, reserved = HEADER.unpack_from(data, offset)
+    return bool(reserved or size > MAX_FRAME_BYTES or offset + HEADER.size + size <= len(data))
 
 
 def next_record(data: bytes, offset: int) -> int | None:
