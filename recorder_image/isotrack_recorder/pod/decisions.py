@@ -70,7 +70,7 @@ def begin_with(intent: Intent, kept: Command | None) -> tuple[RecordingView, Com
     if kept is None:
         view = RecordingView(desired, intent.user_ids)
         return view, command_for(view, terminating=False, before=Command())
-    if kept.desired != DesiredState.STOPPED:
+    if kept.desired != "Stopped":
         desired = DesiredState(kept.desired)
     # NB: a stop lies in the command alone. Which of its reasons there was the view would not know.
     return RecordingView(desired, kept.user_ids), kept
