@@ -2,7 +2,7 @@
 
 Both run a command of the recorder's image that may be repeated at any time and changes nothing the second time. So here the Job
 does retry, beside a pod whose node is lost if need be (so without a podFailurePolicy, which rules that out), and gives up by itself:
-after some failures, after two hours. No call, no API server: their pods have the storage's credentials and no token.
+after some failures, after a day. No call, no API server: their pods have the storage's credentials and no token.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ SCRATCH_VARIABLE = "ISOTRACK_SCRATCH_BYTES"
 """Size of the volume for temporary files: beyond it the kubelet evicts the pod."""
 RETRIES = 4
 """After 10, 20, 40, 80 s. The command itself tries for longer while the storage does not answer."""
-DEADLINE_SECONDS = 7200
-"""For all tries together: an outage of the storage may last an hour."""
+DEADLINE_SECONDS = 86400
+"""For all tries together. An outage of the storage may last an hour; a day of a large call is as many hours of fetching, making and
+sending as there are hundreds of gigabytes."""
 SWEEP_KEPT_SECONDS = 300
 """How long a sweep that is over stays for `kubectl logs`."""
 

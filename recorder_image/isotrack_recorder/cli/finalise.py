@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from isotrack_recorder.ship.recover import Recovery
 
 PATIENCE_SECONDS: Final = 600.0
-"""How long a storage that fails is tried. A person waits, and can try again."""
+"""How long a storage that fails is tried, in a row. A person waits, and can try again."""
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -99,7 +99,7 @@ async def _finish_bucket(place: str, environ: Mapping[str, str], *, force: bool)
     from isotrack_recorder.ship.s3 import S3Store
 
     destination, root = folder_of(place, environ)
-    patience = Patience(PATIENCE_SECONDS)
+    patience = Patience(in_a_row=PATIENCE_SECONDS)
     progress = Progress(sys.stderr)
     with closing(Lanes()) as lanes:
         try:

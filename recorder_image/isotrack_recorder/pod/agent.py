@@ -278,7 +278,8 @@ class Agent:
                 return
             log.warning("recorder is not waited for", extra={"fields": {"detail": lost}})
         self._outcome.set_result(outcome_of(self._command.stop_reason, link.state, lost))
-        self._patience.end_within(settings.upload_seconds)
+        self._patience.end_failing_for(settings.upload_seconds)
+        self._patience.end_within(settings.upload_most_seconds)
         self._report_wake.set()
 
     # ── shipping ─────────────────────────────────────────────────────────────────────────────────────────────────────

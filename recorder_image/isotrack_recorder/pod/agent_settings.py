@@ -42,10 +42,13 @@ class AgentSettings:
     grace_margin_seconds: float = 25.0
     """Part of the grace that is kept for what cannot be cut short: one request that is on the way (20 s)."""
     upload_seconds: float = 3600.0
-    """How long uploads are tried after the recording's end, without SIGTERM. ISOTRACK_UPLOAD_SECONDS.
+    """For how long the storage may fail in a row after the recording's end, without SIGTERM. ISOTRACK_UPLOAD_SECONDS.
 
     An hour of outage is worth waiting for. Shorter gives up on files that exist; longer hides a pod that never ends.
     """
+    upload_most_seconds: float = 86400.0
+    """How long the files may take after the recording's end, however well the storage answers. A day that several pods recorded is
+    hundreds of gigabytes, which are fetched, made into files and sent."""
     handover_seconds: float = 15.0
     """How long capture goes on after SIGTERM where nothing is heard of a successor. ISOTRACK_HANDOVER_SECONDS.
 

@@ -80,7 +80,7 @@ def main(command: str, environ: Mapping[str, str]) -> int:
             termination_log=termination_log,
             scratch=Path(tempfile.gettempdir()),
             scratch_bytes=read_bytes(environ, "ISOTRACK_SCRATCH_BYTES"),
-            patience=Patience(read_seconds(environ, "ISOTRACK_UPLOAD_SECONDS", AFTER_STOP_SECONDS)),
+            patience=Patience(in_a_row=read_seconds(environ, "ISOTRACK_UPLOAD_SECONDS", AFTER_STOP_SECONDS)),
         )
         ending = asyncio.run(_finalise(place, environ) if command == "finalise" else _sweep(place, environ))
     except IsotrackError as error:

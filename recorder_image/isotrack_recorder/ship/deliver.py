@@ -55,11 +55,13 @@ log = logging.getLogger(__name__)
 
 LEDGER_FOLDER: Final = "ship"
 TRIES_PER_FILE: Final = 3
+MOST_ROUNDS: Final = 30
+"""In a row that fail though the storage answers: it gives back other bytes than it took, say. Pauses between them are up to 10 s."""
 FILES_AT_ONCE: Final = 2
 """Each holds a part in memory."""
 AFTER_STOP_SECONDS: Final = 3600.0
-"""How long a finished call's files are tried to be shipped. An hour of outage is worth waiting for; behind it somebody has
-to look anyway, and a pod that never ends hides that."""
+"""How long in a row the storage may fail as a finished call's files are shipped. An hour of outage is worth waiting for; behind it
+somebody has to look anyway, and a pod that never ends hides that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +250,8 @@ class Delivery:
                 raise  # where waiting could help, the store has waited
             except StorageError as error:
                 failures += 1
+                if failures >= MOST_ROUNDS:
+                    raise
                 if not await self._lanes.request(self._store.patience.pause, full_jitter(failures)):
                     raise error from None
             except IsotrackError as error:

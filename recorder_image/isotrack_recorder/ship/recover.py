@@ -47,7 +47,7 @@ from .commit import (
     put_recovered,
     read_recovered,
 )
-from .deliver import NOBODY, OVER, Delivery, End, Watchers
+from .deliver import MOST_ROUNDS, NOBODY, OVER, Delivery, End, Watchers
 from .lanes import Lanes
 from .layout import Layout
 from .preflight import INTENT_LIMIT
@@ -438,6 +438,8 @@ class Recovery:
                 raise
             except StorageError as error:
                 failures += 1
+                if failures >= MOST_ROUNDS:
+                    raise
                 if not await self._lanes.request(self._store.patience.pause, full_jitter(failures)):
                     raise error from None
             except IsotrackError as error:

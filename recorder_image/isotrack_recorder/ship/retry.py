@@ -1,8 +1,9 @@
 """How long, and how often, a failing storage call is repeated.
 
 One Patience is shared by all calls of a process. It starts without an end: while a call is being recorded an outage of any
-length is waited out, the spool grows meanwhile. When the recording is over (or the pod is told to go) its owner sets a
-deadline; calls that wait at that moment notice. Pauses follow "full jitter" (a uniform draw below an exponential bound), so
+length is waited out, the spool grows meanwhile. When the pod is told to go its owner sets a deadline; calls that wait at that moment
+notice. Where there is work to finish, and nobody to say how long that takes (the files of a day are hours of it), patience ends when
+the storage has failed for so long in a row: an answer begins it anew. Pauses follow "full jitter" (a uniform draw below an exponential bound), so
 that many recorders do not come back at the same instant.
 """
 
@@ -34,10 +35,14 @@ def full_jitter(failures: int) -> float:
 class Patience:
     """When to give up. Thread-safe: set from the event loop, waited on in worker threads."""
 
-    def __init__(self, seconds: float | None = None, *, refused_pause_seconds: float | None = None) -> None:
-        """Start with an end `seconds` from now, or without one."""
+    def __init__(
+        self, seconds: float | None = None, *, in_a_row: float | None = None, refused_pause_seconds: float | None = None
+    ) -> None:
+        """Start with an end `seconds` from now, or when calls have failed for `in_a_row` seconds, or without one."""
         self._changed = threading.Condition()
         self._deadline = None if seconds is None else time.monotonic() + seconds
+        self._in_a_row = in_a_row
+        self._failing_since: float | None = None
         self.refused_pause_seconds = refused_pause_seconds
         """None: a refusal (no bucket, access denied) is final at once. Else it is tried again this often: what worked an
         hour ago may be mended by whoever rotated a key, and meanwhile the spool keeps everything."""
@@ -49,10 +54,37 @@ class Patience:
             self._deadline = end if self._deadline is None else min(self._deadline, end)
             self._changed.notify_all()
 
+    def end_failing_for(self, seconds: float) -> None:
+        """Give up when calls have failed for so long in a row, counted from now at the earliest; a shorter time stays."""
+        with self._changed:
+            self._in_a_row = seconds if self._in_a_row is None else min(self._in_a_row, seconds)
+            if self._failing_since is not None:
+                self._failing_since = time.monotonic()
+            self._changed.notify_all()
+
+    def failed(self) -> None:
+        """A call failed, and may be repeated."""
+        with self._changed:
+            if self._failing_since is None:
+                self._failing_since = time.monotonic()
+
+    def answered(self) -> None:
+        """A call was answered as it should be."""
+        with self._changed:
+            self._failing_since = None
+
     def left(self) -> float:
         """Seconds until the end; infinity while there is none."""
         with self._changed:
-            return float("inf") if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+            end = self._end()
+            return float("inf") if end is None else max(0.0, end - time.monotonic())
+
+    def _end(self) -> float | None:
+        """When it ends, as things are; None = never."""
+        ends = [] if self._deadline is None else [self._deadline]
+        if self._in_a_row is not None and self._failing_since is not None:
+            ends.append(self._failing_since + self._in_a_row)
+        return min(ends, default=None)
 
     def pause(self, seconds: float) -> bool:
         """Sleep in this thread; False when the end came or would come before the pause is over.
@@ -62,8 +94,9 @@ class Patience:
         wake = time.monotonic() + seconds
         with self._changed:
             while (now := time.monotonic()) < wake:
-                if self._deadline is not None and self._deadline <= now:
+                end = self._end()
+                if end is not None and end <= now:
                     return False
-                until = wake if self._deadline is None else min(wake, self._deadline)
-                self._changed.wait(until - now)
-            return self._deadline is None or self._deadline > time.monotonic()
+                self._changed.wait((wake if end is None else min(wake, end)) - now)
+            end = self._end()
+            return end is None or end > time.monotonic()

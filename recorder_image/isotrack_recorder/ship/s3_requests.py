@@ -223,6 +223,10 @@ class Requests:
 
     def _answered(self, trouble: Trouble | None) -> None:
         before, self._trouble = self._trouble, trouble
+        if trouble is None:
+            self._patience.answered()
+        else:
+            self._patience.failed()
         if trouble is not None and (before is None or before != trouble):
             log.warning("storage call failed", extra={"fields": {"reason": trouble.reason, "detail": trouble.message}})
         elif trouble is None and before is not None:

@@ -29,7 +29,7 @@ async def finish_recording(spool: Path, intent: Intent, credentials: CredentialS
     """
     layout = layout_of(intent)
     assert intent.storage is not None
-    patience = Patience(AFTER_STOP_SECONDS)
+    patience = Patience(in_a_row=AFTER_STOP_SECONDS)
     with closing(Lanes()) as lanes:
         try:
             store = S3Store(intent.storage, credentials, patience)

@@ -48,3 +48,22 @@ def test_credentials_that_are_not_whole_at_the_start_end_it(secret: Path) -> Non
     requests = Requests(BUCKET, FileCredentials(secret), Patience())
     with pytest.raises(StorageRefusedError, match="no value for 'secretAccessKey'"):
         requests.call("HeadObject", lambda _: "answered")
+
+
+def test_an_answer_gives_the_storage_its_time_anew(secret: Path) -> None:
+    (secret / "secretAccessKey").write_text("secret")
+    patience = Patience(in_a_row=60)
+    requests = Requests(BUCKET, FileCredentials(secret), patience)
+    left: list[float] = []
+
+    def fails_once(_client: object) -> str:
+        if not left:
+            left.append(patience.left())
+            raise OSError("away")
+        left.append(patience.left())
+        return "answered"
+
+    assert requests.call("HeadObject", fails_once) == "answered"
+    assert left[0] == float("inf")
+    assert left[1] <= 60
+    assert patience.left() == float("inf")
