@@ -48,7 +48,7 @@ from .retry import Patience, full_jitter
 from .s3 import S3Store
 from .session import Errand, Session, SpentError
 from .sessions import SavedSessions
-from .store import Store
+from .store import Store, UploadLostError
 from .upload import Sender, Target
 
 log = logging.getLogger(__name__)
@@ -283,11 +283,11 @@ class Delivery:
     def _leaves(self, peer: PeerFacts) -> bool:
         return peer.peer_id in self._given_up or self.leaves(peer, self._spool.facts)
 
-    def _give_up(self, session: Session, error: SpentError) -> None:
+    def _give_up(self, session: Session, error: IsotrackError) -> None:
         """Leave a session to checkpoints, which have what the spool has not.
 
         Raises:
-            SpentError: there are none.
+            IsotrackError: there are none: `error`.
         """
         if self.copied is None or self.copied() is None:
             raise error
@@ -363,7 +363,12 @@ class Delivery:
                 except SpentError as spent:
                     self._give_up(session, spent)
                 return 0
-            raise
+            if not (isinstance(error, UploadLostError) and self._store.patience.left()):
+                raise
+            # NB: else what it muxes from now on stays on the disk, for an upload that is none.
+            self._sender.give_up(target)
+            self._give_up(session, error)
+            return 0
         except OSError as error:
             raise IsotrackError(f"{target.name!r} cannot be read from the disk: {error.strerror or error}") from error
         file = manifest_file(part.plan, result, digest)

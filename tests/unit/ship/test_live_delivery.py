@@ -18,7 +18,7 @@ import pytest
 
 from isotrack_api.intent import Intent
 from isotrack_api.manifest import Manifest
-from isotrack_recorder.errors import IsotrackError
+from isotrack_recorder.errors import IsotrackError, StorageError
 from isotrack_recorder.finalise.local import finish_local
 from isotrack_recorder.ship.bodies import Bodies
 from isotrack_recorder.ship.checkpoints import Checkpoints
@@ -460,6 +460,33 @@ async def test_an_upload_lost_behind_a_reclaimed_spool_is_made_good_by_checkpoin
     assert recording.manifest.complete
     assert media(store) == made_locally(whole, tmp_path / "local")
     assert not store.uploads
+
+
+async def test_a_session_whose_uploads_are_lost_again_and_again_is_left_to_checkpoints(
+    spool: Path, store: CountingStore, lanes: Lanes
+) -> None:
+    """Somebody aborts whatever is unfinished. Without checkpoints the round fails, and its bytes wait for better times."""
+    call = LiveSpool(spool, picture_bytes=30_000)
+    call.run(50)
+    checkpoints = Checkpoints(spool, a_shipping_intent(), store)
+    await checkpoints.flush(lanes)
+    store.before = lambda operation, _key: store.uploads.clear() if operation == "upload_part" else None
+    alone = an_agent(spool, store, lanes)
+    with pytest.raises(StorageError):
+        await alone.round()
+    before, store.before = store.before, lambda _operation, _key: None
+    await alone.round()
+    assert store.parts, "better times came"
+    store.before = before
+    call.run(75)
+    await checkpoints.flush(lanes)
+    delivery = an_agent(spool, store, lanes)
+    delivery.copied = lambda: checkpoints.sent
+    await delivery.round()
+    assert delivery.gave_up
+    await delivery.round()
+    assert not list((spool / "ship" / "parts").iterdir())
+    call.stop()
 
 
 async def test_a_session_that_cannot_be_made_keeps_no_other_one_on_the_disk(
