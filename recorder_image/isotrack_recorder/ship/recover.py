@@ -106,10 +106,7 @@ class Seen:
     def behind(self) -> tuple[Run, ...]:
         """Runs that hold sessions whose files are not made."""
         covered = self.recovered.checkpoints if self.recovered is not None else {}
-        # NB: where checkpoints that were taken into account are gone, the rest alone would make worse files of the same names.
-        if self.spent:
-            return ()
-        return tuple(run for run in self.runs if self._leaves(run.attempt) and run.reach > covered.get(run.name, 0))
+        return tuple(run for run in self.runs if self._is_wanted(run.attempt) and run.reach > covered.get(run.name, 0))
 
     @property
     def spent(self) -> frozenset[str]:
@@ -130,7 +127,12 @@ class Seen:
         known = attempt in self.manifests or attempt in self.checkpointed
         return attempt in self.begun and not known
 
-    def _leaves(self, attempt: int) -> bool:
+    def _is_wanted(self, attempt: int) -> bool:
+        """Whether it leaves sessions behind that can be made of its checkpoints."""
+        # NB: where checkpoints that were taken into account are gone, the rest alone would make worse files of the same names. Those of
+        # a later attempt have names of their own, also where it goes on with the same sessions.
+        if any(name.startswith(f"{attempt}/") for name in self.spent):
+            return False
         manifest = self.manifests.get(attempt)
         return manifest is None or bool(manifest.unfinished)
 
@@ -139,7 +141,7 @@ class Seen:
 
     def relevant(self) -> tuple[Run, ...]:
         """All runs that files of left sessions are made of, once any has to be."""
-        return tuple(run for run in self.runs if self._leaves(run.attempt)) if self.behind else ()
+        return tuple(run for run in self.runs if self._is_wanted(run.attempt)) if self.behind else ()
 
     def alive(self, now: float, patience: float, since: float = -inf) -> frozenset[int]:
         """Attempts that may still be at work.

@@ -227,6 +227,25 @@ async def test_what_came_to_checkpoints_behind_a_hasty_end_is_told_as_missing(bu
         assert not bucket.checkpoints()
 
 
+async def test_a_pod_that_comes_behind_a_hasty_end_adds_what_it_captured(bucket: Bucket) -> None:
+    """No node had room for a successor, and somebody took the recording for over. Bob goes on in files of the second pod."""
+    call = two_people(bucket.spool(1))
+    first = bucket.begin(1)
+    call.write(stop=4, reason="Drained")
+    await bucket.drain(1, first)
+    await bucket.recovery().finalise()
+    before = bucket.media()
+    second = bucket.begin(2)
+    second_pod(bucket).write(stop=90, reason="CallEnded")
+    await bucket.drain(2, second, goes=False)
+    await bucket.recovery("again").finalise()
+    files = [(file.user_id, file.attempt) for file in bucket.recording().files]
+    assert sorted(files) == [("alice", 1), ("bob", 1), ("bob", 2), ("carol", 2)]
+    assert bucket.recording().complete
+    assert before.items() <= bucket.media().items()
+    assert not bucket.checkpoints()
+
+
 async def test_uploads_that_nobody_will_complete_are_taken_back(bucket: Bucket) -> None:
     die_at(bucket, 2.0)
     bucket.store.create_upload(f"{ROOT}/alice.mkv", "video/matroska")
