@@ -210,7 +210,16 @@ class Drain:
         if data[0] & 0xC0 == 0x80:
             self._rtcp(data, batch.arrivals[slot])
         else:
-            self._other(data, batch.source(slot))
+            self._hand_over(data, batch.source(slot))
+
+    def _hand_over(self, data: bytes, source: tuple[str, int]) -> None:
+        """Give what is neither RTP nor RTCP to whom it concerns."""
+        # NB: anybody may have sent it. aioice reads attributes of STUN before it knows whose they are, and some that lie about their
+        # length make it fail (struct.error): that must cost nothing of what others sent, which lies behind in the same batch.
+        try:
+            self._other(data, source)
+        except Exception:  # noqa: BLE001
+            self._receiver.refused()
 
     def _rtcp(self, data: bytes, arrival_ns: int) -> None:
         try:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterable, Iterator
 
 import pytest
+from aioice import stun
 from pylibsrtp import Policy, Session
 
 from isotrack_recorder.rtp.packet import Buffer, Header, Packet, build_packet, parse_packet
@@ -121,6 +123,19 @@ def test_a_report_that_fails_authentication_is_refused(wire: Wire) -> None:
     wire.send(bytes(report), wire.packet(1))
     wire.drain.read()
     assert wire.log.seen == ["refused", "1"]
+
+
+def test_stun_of_a_stranger_that_cannot_be_read_costs_nothing_behind_it(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever reaches the socket could otherwise have each batch end with his datagram, and reading pause behind it."""
+    stranger = struct.pack("!HHL12sHHH2x", 0x0001, 8, 0x2112A442, bytes(12), 0x0024, 2, 0)  # PRIORITY of two bytes
+    with pytest.raises(struct.error):
+        stun.parse_message(stranger)
+    monkeypatch.setattr(wire.drain, "_other", lambda data, _: stun.parse_message(data))
+    wire.send(wire.packet(1), stranger, wire.packet(2), wire.report())
+    assert wire.drain.read()[0] == 4
+    assert wire.log.seen == ["1", "refused", "2", "report"]
 
 
 def test_more_than_a_batch_is_read_at_once(wire: Wire) -> None:
