@@ -225,6 +225,11 @@ class MediaSession:
         except TimeoutError:
             self._lost("no connection within the time limit")
             return
+        except Exception:
+            # NB: told at once, and to nobody else: what this task ends with would be raised to whoever closes the session.
+            log.exception("media connection failed")
+            self._lost("ICE or DTLS failed")
+            return
         if not up:
             self._lost("ICE or DTLS failed")
             return

@@ -85,6 +85,11 @@ class _Connection(Connection):
             self._local_candidates += await self.get_component_candidates(component=1, addresses=self._addresses)
             self._local_candidates_end = True
 
+    def data_received(self, data: bytes, component: int) -> None:
+        """Take a datagram that is no STUN. Anybody may send empty ones: aiortc reads their first byte, and fails."""
+        if data:
+            super().data_received(data, component)
+
 
 class _Gatherer(RTCIceGatherer):
     def __init__(self, addresses: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 import struct
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -15,6 +16,7 @@ from isotrack_recorder.errors import ParseError
 from isotrack_recorder.rtp.packet import Packet
 from isotrack_recorder.spool.records import Flag
 from isotrack_recorder.webrtc import transport
+from isotrack_recorder.webrtc.sdp import parse_offer
 from isotrack_recorder.webrtc.session import MediaSession, MediaSettings
 from support.rtp import (
     MID,
@@ -85,6 +87,32 @@ async def test_levels_of_sound_reach_the_sink_where_they_are_offered(call: Call)
     await sink.wait_for(lambda sink: len(sink.frames) == 5)
     call.session.flush()
     assert [row[1:] for row in sink.loudness] == [(5, 30, 30, 5)]
+
+
+async def test_empty_datagrams_of_a_stranger_do_not_disturb_the_handshake(call: Call) -> None:
+    answer = await call.offer(AUDIO)
+    address, port = next(s for s in parse_offer(answer).sections if s.port).candidates[0].split()[4:6]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+        for _ in range(3):
+            stranger.sendto(b"", (address, int(port)))
+        await call.sender.accept(answer)
+        async with asyncio.timeout(60):
+            await call.session.connected.wait()
+    call.sender.send(Packet(111, 0, 0, 1001, False, {}, b"\xf8\xff\xfe"))
+    await call.listener.sinks["TR_mic"].wait_for(lambda sink: len(sink.frames) == 1)
+
+
+async def test_a_handshake_that_fails_unforeseen_is_a_lost_connection_and_nobody_else_s_error(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object, **__: object) -> bool:
+        raise IndexError("index out of range")
+
+    monkeypatch.setattr(transport.Transport, "connect", fail)
+    await call.offer(AUDIO)
+    async with asyncio.timeout(60):
+        assert await asyncio.shield(call.session.closed) == "ICE or DTLS failed"
+    await call.session.close()
 
 
 async def test_frames_of_audio_and_video_reach_their_sinks(call: Call) -> None:
