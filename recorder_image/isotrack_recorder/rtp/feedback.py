@@ -31,6 +31,8 @@ from isotrack_recorder.rtp.twcc import TransportLog
 
 REPORT_NS: Final = 1_000_000_000
 TRANSPORT_NS: Final = 50_000_000
+FLOWING_NS: Final = 2 * REPORT_NS
+"""A source whose last packet is younger sends."""
 MAX_RTT_NS: Final = 10_000_000_000
 """What is said to have taken longer was no round trip."""
 
@@ -111,7 +113,7 @@ class Feedback:
         reports = now_ns >= self._report_due and bool(streams)
         if reports:
             for stream in streams:
-                if now_ns - stream.arrival_ns < 2 * REPORT_NS:
+                if now_ns - stream.arrival_ns < FLOWING_NS:
                     stream.assembler.track.want_key_by_clock(now_ns)
         for stream in gappy:
             self._ask(stream, now_ns, send)
@@ -135,7 +137,8 @@ class Feedback:
         ssrc = stream.ssrc if stream is not None else next(iter(track.line.ssrcs), 0)
         rtt_ns = max(self.rtt_ns, stream.rtt_ns if stream is not None else 0)
         repair_ns = stream.repair_ns if stream is not None else 0
-        if not ssrc or not track.key_request_due(now_ns, rtt_ns, repair_ns):
+        flows = stream is not None and now_ns - stream.arrival_ns < FLOWING_NS
+        if not ssrc or not track.key_request_due(now_ns, rtt_ns, repair_ns, flows=flows):
             return
         forms = track.line.formats.values()
         if not any(form.pli for form in forms) and any(form.fir for form in forms):

@@ -28,7 +28,7 @@ KEY_RETRY_TRIES: Final = 3
 KEY_RETRY_LATER_NS: Final = 1_000_000_000
 KEY_RETRY_SLOW_NS: Final = 5_000_000_000
 KEY_FAST_TRIES: Final = 10
-"""After so many requests the publisher is likely muted; the slow pace remains for the case that it is not."""
+"""After so many requests a publisher of whom nothing comes is likely muted; the slow pace remains for the case that it is not."""
 
 
 class Track:
@@ -126,16 +126,16 @@ class Track:
         """Between half of the interval and all of it, the same for a track at each run."""
         return self._key_interval_ns * (0x1_0000 + (zlib.crc32(self.line.track_id.encode()) & 0xFFFF)) // 0x2_0000
 
-    def key_request_due(self, now_ns: int, rtt_ns: int, repair_ns: int = 0) -> bool:
+    def key_request_due(self, now_ns: int, rtt_ns: int, repair_ns: int = 0, *, flows: bool = False) -> bool:
         """Tell whether to send a request now, and count it as sent.
 
-        `rtt_ns` 0 = not measured. `repair_ns` is how long packets that are missing now may still be repeated: one of them may be of the
+        `flows`: packets of it come. `rtt_ns` 0 = not measured. `repair_ns` is how long packets that are missing now may still be repeated: one of them may be of the
         key frame; 0 where nobody repeats any.
         """
         if self._key_awaited and self._await_from is None:
             self._await_from = now_ns
         before = self._await_from if self._key_awaited else self._key_sent
-        if before is not None and now_ns - before < self._key_pause_ns(rtt_ns, repair_ns):
+        if before is not None and now_ns - before < self._key_pause_ns(rtt_ns, repair_ns, flows=flows):
             return False
         self._key_tries += 1
         self._key_sent = now_ns
@@ -143,9 +143,9 @@ class Track:
         self.counters.plis += 1
         return True
 
-    def _key_pause_ns(self, rtt_ns: int, repair_ns: int) -> int:
+    def _key_pause_ns(self, rtt_ns: int, repair_ns: int, *, flows: bool) -> int:
         """From the last request to the next; a key frame that came in between makes the next one a first one."""
-        if self._key_tries >= KEY_FAST_TRIES:
+        if self._key_tries >= KEY_FAST_TRIES and not flows:
             return KEY_RETRY_SLOW_NS
         longer = max(0, self._key_tries - KEY_RETRY_TRIES)
         pause: int = max(KEY_RETRY_NS, rtt_ns * 3 // 2) * 3**longer // 2**longer

@@ -407,6 +407,24 @@ def test_requests_for_a_key_frame_are_repeated_ever_more_slowly(rtt: int, pauses
     assert [after - before for before, after in pairwise(asked)][: len(pauses)] == pauses
 
 
+def test_of_a_camera_that_sends_a_key_frame_is_asked_for_each_second_until_one_is_whole() -> None:
+    """A large one hardly ever is on a path that loses much, and a camera that was muted at first has used up its quick requests."""
+    bench = Bench(CAMERA)
+    asked = []
+    for number in range(1500):
+        if number >= 750:
+            bench.rtp(*bench.video(vp8_frame(number, key=False), sequence=number, timestamp=number * 3600))
+        bench.tick(40)
+        if bench.plis():
+            asked.append(number * 40)
+    pauses = [after - before for before, after in pairwise(asked)]
+    silent = sum(at < 30_000 for at in asked)
+    assert pauses[silent - 2] >= 5000
+    assert max(pauses[silent:]) <= 1300
+    bench.rtp(*bench.video(vp8_frame(1500, key=True), sequence=1500, timestamp=1500 * 3600))
+    assert len(bench.camera.frames) == 1
+
+
 def test_a_request_after_a_key_frame_is_a_first_one_again() -> None:
     track = Track(CAMERA, Recorded(), set())
     track.want_key()
