@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -41,6 +42,8 @@ _SEEK_PRE_ROLL_NS: Final = 80_000_000
 _LEAST_VOID_BYTES: Final = 16
 _DATE_EPOCH_S: Final = 978_307_200
 """2001-01-01T00:00:00Z, where DateUTC counts from."""
+_TURNS_TEXT: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Embeddings, overrides and isolates (UAX #9): with them a name could be made to look like another one."""
 _MS: Final = 1_000_000
 _CLUSTER_HEADER_BYTES: Final = 8
 _HEAD: Final = struct.Struct("!BhB").pack
@@ -377,6 +380,11 @@ def _tags(header: FileHeader, uids: Sequence[int], tracks: Sequence[TrackHeader]
     return element(ids.TAGS, data) if data else b""
 
 
+def _is_text(char: str) -> bool:
+    """Whether a character may stand in a name. Joiners belong to Persian, to Indic scripts and to emoji; what turns the text around it does not."""
+    return char.isprintable() or (unicodedata.category(char) in ("Cf", "Zs") and char not in _TURNS_TEXT)
+
+
 def _uid(seed: str, number: int) -> int:
     """A track UID: 56 bits (more confuses some players), never 0."""
     digest = hashlib.sha256(f"{seed}/{number}".encode("utf-8", "replace")).digest()
@@ -385,5 +393,5 @@ def _uid(seed: str, number: int) -> int:
 
 def _cut(value: str, limit: int) -> str:
     """At most `limit` bytes of UTF-8, control characters replaced."""
-    clean = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in value)
+    clean = "".join(char if _is_text(char) else "\N{REPLACEMENT CHARACTER}" for char in value)
     return clean.encode("utf-8", "replace")[:limit].decode("utf-8", "ignore")

@@ -196,6 +196,21 @@ def test_hostile_names_and_tags_are_cut_to_fit() -> None:
     assert b"\x1b" not in head
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        pytest.param("علی\u200cرضا", "علی\u200cرضا", id="non-joiner"),
+        pytest.param("👩\u200d👧", "👩\u200d👧", id="joined emoji"),
+        pytest.param("Anne\u00a0Marie", "Anne\u00a0Marie", id="no-break space"),
+        pytest.param("a\u202eb\u2066c", "a\ufffdb\ufffdc", id="turned text"),
+        pytest.param("a\x00\x1b\x9b\u2028\ud800b", "a\ufffd\ufffd\ufffd\ufffd\ufffdb", id="control"),
+    ],
+)
+def test_names_keep_what_their_script_needs_and_nothing_that_controls(name: str, told: str) -> None:
+    content = finished(Muxer(MuxState(Container.MKV)), SOUND, header=replace(HEADER, tags={"PARTICIPANT": name}))
+    assert read_file(content).tags[0] == {"PARTICIPANT": told}
+
+
 def test_what_a_decoder_needs_displaces_tags() -> None:
     """Parameter sets of a hostile sender have 2 KiB each: with long names beside them no file of that person could be finished."""
     private = hevc_configuration(_parameter_sets(2048))
