@@ -23,6 +23,7 @@ from .base import (
     Quality,
     UserId,
 )
+from .words import DEFAULT_EMPTY_TIMEOUT_SECONDS, DEFAULT_MAX_DURATION_SECONDS
 
 
 class RecordingRef(ApiModel):
@@ -62,8 +63,8 @@ class OutputLayer(ApiModel):
 class IntentLimits(ApiModel):
     """When an attempt ends by itself. The recording's clock starts at `started_at` of the first attempt."""
 
-    max_duration_seconds: Annotated[int, Field(ge=1, le=7 * 86400)] = 86400
-    empty_timeout_seconds: Annotated[int, Field(ge=0, le=86400)] = 60
+    max_duration_seconds: Annotated[int, Field(ge=1, le=7 * 86400)] = DEFAULT_MAX_DURATION_SECONDS
+    empty_timeout_seconds: Annotated[int, Field(ge=0, le=86400)] = DEFAULT_EMPTY_TIMEOUT_SECONDS
     """Seconds without any human participant after which the call counts as over. 0 = wait for the SFU to say so."""
 
 

@@ -24,23 +24,7 @@ from .base import (
     UserId,
 )
 from .intent import RecordingRef
-
-
-class StopReason(StrEnum):
-    """Why a recording (or an attempt) ended."""
-
-    REQUESTED = "Requested"
-    CALL_ENDED = "CallEnded"
-    ALL_PARTICIPANTS_LEFT = "AllParticipantsLeft"
-    MAX_DURATION = "MaxDuration"
-    REMOVED = "Removed"
-    """The SFU or a moderator removed the recorder."""
-    DELETED = "Deleted"
-    DRAINED = "Drained"
-    """Only this attempt ended (eviction, shutdown); the recording goes on elsewhere."""
-    FENCED = "Fenced"
-    """A newer attempt took over the identity."""
-    INTERNAL_ERROR = "InternalError"
+from .words import StopReason as StopReason  # noqa: PLC0414 - passed on
 
 
 class GapReason(StrEnum):

@@ -1,4 +1,4 @@
-"""Capture one call: what a source delivers goes to the spool, by the rules of an Intent and the commands of the moment.
+"""Capture one call: what a source delivers goes to the spool, by the Orders of its Intent and the commands of the moment.
 
 A Capture owns the SpoolWriter and the Source for one process's run. The source reports who is there and what they publish;
 Capture decides what is wanted (allowlist, pause, encryption), subscribes to it, and gives each wanted track a TrackCapture
@@ -19,9 +19,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from isotrack_api.base import MediaKind
-from isotrack_api.intent import Intent
-from isotrack_api.manifest import StopReason
+from isotrack_api.words import MediaKind, StopReason
 
 from .capture_state import (
     Ending,
@@ -38,6 +36,7 @@ from .control import MAX_UNRECORDED, Command, SpoolState, State, UnrecordedState
 from .earlier import Earlier
 from .errors import IsotrackError, StorageError
 from .media import TrackCounters, TrackSink
+from .orders import Orders
 from .shedding import Shedding
 from .sources import base
 from .spool.journal import VERSION
@@ -66,7 +65,7 @@ class Capture:
 
     def __init__(
         self,
-        intent: Intent,
+        orders: Orders,
         spool: SpoolWriter,
         clock: Clock,
         open_source: Callable[[base.SourceHandler], base.Source],
@@ -74,19 +73,19 @@ class Capture:
         earlier: Earlier,
         changed: Callable[[], None],
     ) -> None:
-        self._intent = intent
+        self._orders = orders
         self._spool = spool
         self._clock = clock
         self._changed = changed
-        self._user_ids = frozenset(intent.user_ids) if intent.user_ids is not None else None
-        self._paused = intent.paused
+        self._user_ids = frozenset(orders.user_ids) if orders.user_ids is not None else None
+        self._paused = orders.paused
         self._shedding = Shedding(measure)
         self._peers: dict[str, KnownPeer] = {}
         self._tracks: dict[str, KnownTrack] = {}
         self._captures: list[TrackCapture] = []
         self._left_out = {row.track_id: row for row in earlier.unrecorded}
         self._progress = Progress(
-            started_ns=started_before(intent.epoch_ms, earlier, clock, intent.limits.max_duration_seconds)
+            started_ns=started_before(orders.epoch_ms, earlier, clock, orders.max_duration_seconds)
         )
         self._ending = Ending()
         self._somebody_left = False
@@ -97,8 +96,8 @@ class Capture:
             version=VERSION,
             wall_ns=clock.wall_ns(),
             boot=clock.boot(),
-            attempt=intent.attempt,
-            recording_uid=intent.recording.uid,
+            attempt=orders.attempt,
+            recording_uid=orders.recording_uid,
             tells_written=True,
         )
         if self._paused:
@@ -187,7 +186,7 @@ class Capture:
             case base.Joined():
                 if event.call_sid and event.call_sid != progress.call_sid:
                     progress.call_sid = event.call_sid[:128]
-                    self._note("call", call_id=self._intent.call_id, call_sid=progress.call_sid)
+                    self._note("call", call_id=self._orders.call_id, call_sid=progress.call_sid)
             case base.Ready():
                 progress.connected = True
                 progress.armed_at_ms = self._clock.wall_ns() // 1_000_000
@@ -371,14 +370,14 @@ class Capture:
             self._reconsider()
 
     def _seconds_left(self) -> float:
-        return seconds_left(self._intent.limits, self._progress.started_ns, self._clock.monotonic_ns())
+        return seconds_left(self._orders.max_duration_seconds, self._progress.started_ns, self._clock.monotonic_ns())
 
     def _check_limits(self) -> None:
-        limits = self._intent.limits
+        orders = self._orders
         if self._seconds_left() <= 0:
-            self.stop(StopReason.MAX_DURATION, f"{limits.max_duration_seconds} s are over")
-        if nobody_for_too_long(limits, self._progress, self._clock.monotonic_ns()):
-            self.stop(StopReason.ALL_PARTICIPANTS_LEFT, f"nobody was there for {limits.empty_timeout_seconds} s")
+            self.stop(StopReason.MAX_DURATION, f"{orders.max_duration_seconds} s are over")
+        if nobody_for_too_long(orders.empty_timeout_seconds, self._progress, self._clock.monotonic_ns()):
+            self.stop(StopReason.ALL_PARTICIPANTS_LEFT, f"nobody was there for {orders.empty_timeout_seconds} s")
 
     def _watch_emptiness(self) -> None:
         """Note since when nobody is there. A lost connection says nothing about that."""

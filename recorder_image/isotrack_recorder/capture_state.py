@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final
 
-from isotrack_api.intent import IntentLimits
-from isotrack_api.manifest import StopReason
+from isotrack_api.words import StopReason
 
 from .clock import Clock
+from .control import Phase
 from .earlier import Earlier
 from .errors import IsotrackError
 from .sources import base
 from .track_capture import TrackCapture
 
-Phase = Literal["Joining", "Armed", "Capturing", "Paused", "Reconnecting", "Stopped", "Failed"]
 _NS: Final = 1_000_000_000
 
 
@@ -100,14 +99,14 @@ def started_before(epoch_ms: int | None, earlier: Earlier, clock: Clock, limit_s
     return clock.monotonic_ns() - lasted_ns
 
 
-def seconds_left(limits: IntentLimits, started_ns: int | None, now_ns: int) -> float:
+def seconds_left(limit_seconds: int, started_ns: int | None, now_ns: int) -> float:
     """Until the longest duration is reached. `started_ns`: when the recording's first attempt was armed, if it was."""
-    limit = float(limits.max_duration_seconds)
+    limit = float(limit_seconds)
     return limit if started_ns is None else limit - (now_ns - started_ns) / _NS
 
 
-def nobody_for_too_long(limits: IntentLimits, progress: Progress, now_ns: int) -> bool:
+def nobody_for_too_long(limit_seconds: int, progress: Progress, now_ns: int) -> bool:
     """Tell whether an empty call counts as over. A limit of 0 leaves that to the SFU."""
-    if not limits.empty_timeout_seconds or progress.empty_since_ns is None:
+    if not limit_seconds or progress.empty_since_ns is None:
         return False
-    return now_ns - progress.empty_since_ns >= limits.empty_timeout_seconds * _NS
+    return now_ns - progress.empty_since_ns >= limit_seconds * _NS

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from pydantic import ValidationError
+from isotrack_api.words import TrackSource
 
 from .control import MAX_UNRECORDED, UnrecordedState
 from .spool.journal_files import JournalReader
@@ -49,11 +51,21 @@ def read_earlier(spool: Path) -> Earlier:
                     armed_at_ms = (armed_ns + wall_minus_monotonic_ns) // 1_000_000
                     earlier = replace(earlier, armed_at_ms=armed_at_ms, armed_ns=armed_ns, boot=boot)
                 case "unrecorded" if len(unrecorded) < MAX_UNRECORDED:
-                    with contextlib.suppress(ValidationError):  # of a process that knew other sources
-                        row = UnrecordedState.model_validate(event)
+                    with contextlib.suppress(KeyError, ValueError):  # of a process that knew other sources
+                        row = _unrecorded(event)
                         unrecorded.setdefault(row.track_id, row)
                 case "stop":
                     reason, message = str(event.get("reason", "")), str(event.get("message", ""))
                     error = str(event.get("error", ""))
                     earlier = replace(earlier, stop_reason=reason, stop_message=message, error_reason=error)
     return replace(earlier, unrecorded=tuple(unrecorded.values()))
+
+
+def _unrecorded(event: Mapping[str, Any]) -> UnrecordedState:
+    return UnrecordedState(
+        track_id=str(event["track_id"]),
+        user_id=str(event["user_id"]),
+        source=TrackSource(event["source"]),
+        reason=str(event["reason"]),
+        message=str(event.get("message", "")),
+    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from isotrack_api.base import MediaKind
+from isotrack_api.words import MediaKind
 
 
 @dataclass(frozen=True, slots=True)

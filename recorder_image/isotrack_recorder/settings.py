@@ -6,12 +6,13 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
-
-from isotrack_api.intent import Intent
+from typing import TYPE_CHECKING, Final
 
 from .control import SOCKET_NAME
 from .errors import ConfigError
+
+if TYPE_CHECKING:
+    from isotrack_api.intent import Intent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +58,8 @@ def read_intent(environ: Mapping[str, str]) -> Intent:
     Raises:
         ConfigError: Missing, or not an Intent of a version that we know.
     """
+    from isotrack_api.intent import Intent  # a recorder does without: see orders
+
     text = environ.get("ISOTRACK_INTENT", "")
     if not text:
         raise ConfigError("ISOTRACK_INTENT is not set: it holds the intent of the attempt as JSON")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from isotrack_api.base import SpoolLevel, TrackSource
+from isotrack_api.words import SpoolLevel, TrackSource
 
 from .spool.watermarks import NOTHING_KNOWN, Usage, is_shed, level_of
 

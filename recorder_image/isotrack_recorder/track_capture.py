@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from isotrack_api.base import MediaKind, TrackSource
+from isotrack_api.words import MediaKind, TrackSource
 
 from .clock import Clock
 from .control import TrackState

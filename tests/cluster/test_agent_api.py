@@ -16,13 +16,13 @@ from isotrack_api.recording_report import ReportPhase, ReportStatus
 from isotrack_operator.builders.names import attempt_name, base_name
 from isotrack_operator.builders.rbac import build_role, build_role_binding, build_service_account
 from isotrack_operator.builders.report import build_report
-from isotrack_recorder.control import State
 from isotrack_recorder.pod.agent_report import Facts, report_of
 from isotrack_recorder.ship.kube import KubeClient, KubeError, KubeSettings, RecordingView
 from support.crds import install_crds
 from support.kubeconfigs import authority_of, server_of
 from support.manifests import a_file
 from support.rawkube import MERGE_PATCH, RawKube
+from support.recorder_end import a_state
 from support.waiting import until as await_true
 
 GROUP = "/apis/isotrack.dev/v1alpha1"
@@ -142,7 +142,7 @@ async def test_a_report_is_written_and_replaced_as_a_whole(team: Team, client: K
         {"track": "t0001", "track_id": "TR_1", "user_id": "alice", "peer_id": "PA_1", "source": "microphone"},
         {"track": "t0002", "track_id": "TR_2", "user_id": "bob", "peer_id": "PA_2", "source": "camera", "width": 640},
     ]
-    state = State.model_validate({"phase": "Capturing", "participants": 2, "tracks": tracks})
+    state = a_state(phase="Capturing", participants=2, tracks=tracks)
     files = (a_file(name="a.mkv"), a_file(name="b.mkv"))
     await client.apply_report(report_of(Facts(state, files=files, epoch_ms=5), 1_760_000_000_000))
     status = team.report()["status"]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from isotrack_api.manifest import StopReason
-from isotrack_recorder.control import SOCKET_NAME, Command, State
+from isotrack_recorder.control import SOCKET_NAME, Command, Phase, State
 from isotrack_recorder.pod.control_server import ControlServer
 from isotrack_recorder.pod.recorder_link import RecorderLink
 
@@ -23,8 +24,8 @@ class Recorder:
         self.commands = asyncio.Queue[Command]()
         self.server = ControlServer(run, incarnation, lambda: self.state, self.commands.put_nowait)
 
-    def become(self, phase: str) -> None:
-        self.state = self.state.model_copy(update={"phase": phase})
+    def become(self, phase: Phase) -> None:
+        self.state = replace(self.state, phase=phase)
         self.server.changed()
 
     async def told(self) -> Command:

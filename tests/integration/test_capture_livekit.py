@@ -22,6 +22,7 @@ from isotrack_recorder.clock import SystemClock
 from isotrack_recorder.control import Command
 from isotrack_recorder.earlier import Earlier
 from isotrack_recorder.errors import CallNotFoundError, SourceError, SourceRefusedError
+from isotrack_recorder.orders import orders_of
 from isotrack_recorder.sources.base import SourceHandler
 from isotrack_recorder.sources.livekit import client
 from isotrack_recorder.sources.livekit.access import MintedTokens, find_room
@@ -53,7 +54,13 @@ class Recorder:
         )
         self._intent = base.model_copy(update=intent)
         self.capture = Capture(
-            self._intent, self.spool, SystemClock(), self._open, Room(spool).measure, Earlier(), self._changed.set
+            orders_of(self._intent),
+            self.spool,
+            SystemClock(),
+            self._open,
+            Room(spool).measure,
+            Earlier(),
+            self._changed.set,
         )
         self.task = asyncio.create_task(self.capture.run())
 

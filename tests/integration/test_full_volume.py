@@ -25,6 +25,7 @@ from isotrack_recorder.capture import Capture
 from isotrack_recorder.clock import SystemClock
 from isotrack_recorder.earlier import Earlier
 from isotrack_recorder.media import CodecInfo, TrackCounters, TrackSink
+from isotrack_recorder.orders import orders_of
 from isotrack_recorder.pod.agent import Agent
 from isotrack_recorder.pod.agent_settings import AgentSettings
 from isotrack_recorder.settings import PodPaths
@@ -70,7 +71,9 @@ class Studio:
         room = Room(spool)
         self.spool = SpoolWriter(spool, segment_bytes(room.measure().capacity))
         intent = a_shipping_intent()
-        self.capture = Capture(intent, self.spool, SystemClock(), self._open, room.measure, Earlier(), lambda: None)
+        self.capture = Capture(
+            orders_of(intent), self.spool, SystemClock(), self._open, room.measure, Earlier(), lambda: None
+        )
         self.handed_over: Counter[str] = Counter()
         """Frames by track."""
         self._sinks: dict[str, TrackSink] = {}

@@ -23,6 +23,7 @@ from isotrack_recorder.earlier import Earlier
 from isotrack_recorder.errors import OutputError
 from isotrack_recorder.limits import allow_many_files
 from isotrack_recorder.logs import check_choices, configure_logging
+from isotrack_recorder.orders import orders_of
 from isotrack_recorder.sources import base
 from isotrack_recorder.spool.room import Room
 from isotrack_recorder.spool.watermarks import segment_bytes
@@ -67,7 +68,7 @@ async def _record(options: RecordOptions) -> int:
             shipping.captured.set()
 
     capture = Capture(
-        options.intent,
+        orders_of(options.intent),
         spool,
         SystemClock(),
         lambda handler: _open_source(options, handler),

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from isotrack_api.base import MediaKind
+from isotrack_api.words import MediaKind
 
 Octets = bytes | bytearray
 """Payloads arrive as slices of a receive buffer (bytearray) or of a datagram (bytes)."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from isotrack_api.base import MediaKind
+from isotrack_api.words import MediaKind
 from isotrack_recorder.codecs import av1, h264, h265, opus, pcm, vp8, vp9
 from isotrack_recorder.codecs.base import CodecSpec
 

@@ -18,8 +18,7 @@ import signal
 import sys
 from collections.abc import Mapping
 
-from isotrack_api.intent import Intent
-from isotrack_api.manifest import StopReason
+from isotrack_api.words import StopReason
 from isotrack_recorder.capture import Capture
 from isotrack_recorder.clock import SystemClock
 from isotrack_recorder.control import Command, State
@@ -27,7 +26,8 @@ from isotrack_recorder.earlier import Earlier, read_earlier
 from isotrack_recorder.errors import IsotrackError, OutputError
 from isotrack_recorder.limits import allow_many_files
 from isotrack_recorder.logs import configure_logging
-from isotrack_recorder.settings import PodPaths, read_intent, read_paths
+from isotrack_recorder.orders import Orders, read_orders
+from isotrack_recorder.settings import PodPaths, read_paths
 from isotrack_recorder.sources import base
 from isotrack_recorder.spool.room import Room
 from isotrack_recorder.spool.watermarks import segment_bytes
@@ -44,13 +44,13 @@ def main(environ: Mapping[str, str]) -> int:
     configure_logging(environ, sys.stderr)
     allow_many_files()
     try:
-        return asyncio.run(run(read_intent(environ), read_paths(environ)))
+        return asyncio.run(run(read_orders(environ), read_paths(environ)))
     except IsotrackError as error:
         log.error("cannot start", extra={"fields": {"reason": error.reason, "detail": str(error)}})
         return error.exit_code
 
 
-async def run(intent: Intent, paths: PodPaths) -> int:
+async def run(orders: Orders, paths: PodPaths) -> int:
     """Capture, then wait for SIGTERM.
 
     Raises:
@@ -65,23 +65,23 @@ async def run(intent: Intent, paths: PodPaths) -> int:
         if earlier.stop_reason:
             await _idle(paths, earlier, terminated)
         else:
-            await _capture(intent, paths, earlier, terminated)
+            await _capture(orders, paths, earlier, terminated)
     except OSError as error:
         raise OutputError(f"cannot write {error.filename or paths.spool}: {error.strerror or error}") from error
     return 0
 
 
-async def _capture(intent: Intent, paths: PodPaths, earlier: Earlier, terminated: asyncio.Event) -> None:
+async def _capture(orders: Orders, paths: PodPaths, earlier: Earlier, terminated: asyncio.Event) -> None:
     paths.spool.mkdir(parents=True, exist_ok=True)
-    room = Room(paths.spool, intent.spool_bytes)
+    room = Room(paths.spool, orders.spool_bytes)
     spool = SpoolWriter(paths.spool, segment_bytes(room.measure().capacity))
     kept = KeptCommand(paths.run)
     tokens = KeptTokens(paths.token_file, paths.run)
     capture = Capture(
-        intent,
+        orders,
         spool,
         SystemClock(),
-        lambda handler: _open_source(intent, earlier, tokens, handler),
+        lambda handler: _open_source(orders, earlier, tokens, handler),
         room.measure,
         earlier,
         changed=lambda: server.changed(),
@@ -132,19 +132,19 @@ async def _idle(paths: PodPaths, earlier: Earlier, terminated: asyncio.Event) ->
         await server.close()
 
 
-def _open_source(intent: Intent, earlier: Earlier, tokens: KeptTokens, handler: base.SourceHandler) -> base.Source:
-    """Make the source that the intent names. Imported here: a recorder loads one source only."""
+def _open_source(orders: Orders, earlier: Earlier, tokens: KeptTokens, handler: base.SourceHandler) -> base.Source:
+    """Make the source that the orders name. Imported here: a recorder loads one source only."""
     from isotrack_recorder.sources.livekit.client import LiveKitSettings, LiveKitSource
     from isotrack_recorder.webrtc.session import MediaSession, MediaSettings
 
     settings = LiveKitSettings(
-        url=intent.source.url,
-        call_sid=earlier.call_sid or intent.call_sid or "",
-        quality=intent.source.quality,
+        url=orders.url,
+        call_sid=earlier.call_sid or orders.call_sid,
+        quality=orders.quality,
     )
     # What is loaded by now stays: a collector that walks it each time would stop the packet loop for 10 to 30 ms
     gc.freeze()
-    media = MediaSettings(key_frame_interval_seconds=intent.key_frame_interval_seconds)
+    media = MediaSettings(key_frame_interval_seconds=orders.key_frame_interval_seconds)
     return LiveKitSource(settings, tokens, handler, SystemClock(), lambda listener: MediaSession(listener, media))
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from isotrack_recorder.control import MAX_LINE_BYTES, SOCKET_NAME, Command, Hello, State, decode, encode
+from isotrack_recorder.control import MAX_LINE_BYTES, SOCKET_NAME, Command, Hello, State, encode, read_command
 
 log = logging.getLogger(__name__)
 
@@ -85,9 +85,9 @@ class ControlServer:
 
     async def _read_commands(self, reader: asyncio.StreamReader) -> None:
         while line := await reader.readline():
-            message = decode(line)
-            if isinstance(message, Command):
-                self._command(message)
+            command = read_command(line)
+            if command is not None:
+                self._command(command)
 
     async def _send_states(self, writer: asyncio.StreamWriter, waker: asyncio.Event) -> None:
         with contextlib.suppress(OSError):

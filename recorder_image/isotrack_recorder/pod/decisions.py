@@ -8,7 +8,7 @@ bucket, 75 when the attempt ended in good order before the recording did.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from isotrack_api.conditions import Reason
@@ -54,7 +54,7 @@ def command_for(view: RecordingView, *, terminating: bool, before: Command) -> C
     asked = _stop_reason(view, terminating=terminating)
     if before.desired == "Stopped":
         if asked in ASKED and before.stop_reason not in ASKED:
-            return before.model_copy(update={"stop_reason": asked})
+            return replace(before, stop_reason=asked)
         return before
     desired = "Stopped" if asked else view.desired.value
     return Command(desired=desired, stop_reason=asked, user_ids=view.user_ids)

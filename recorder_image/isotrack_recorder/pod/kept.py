@@ -15,7 +15,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from isotrack_recorder.control import Command, decode, encode
+from isotrack_recorder.control import Command, encode, read_command
 from isotrack_recorder.errors import ConfigError, ParseError
 
 log = logging.getLogger(__name__)
@@ -59,8 +59,7 @@ class KeptCommand:
     def read(self) -> Command | None:
         """The command that an earlier process of this pod followed last."""
         with contextlib.suppress(OSError, ParseError):
-            message = decode(_read(self._path, MAX_COMMAND_BYTES))
-            return message if isinstance(message, Command) else None
+            return read_command(_read(self._path, MAX_COMMAND_BYTES))
         return None
 
     def keep(self, command: Command) -> None:

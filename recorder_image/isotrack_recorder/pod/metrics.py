@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, Literal, NamedTuple, get_args
 
-from isotrack_recorder.control import State, TrackState
+from isotrack_recorder.control import Phase, State, TrackState
 from isotrack_recorder.finalise.manifest import lost_ms
 from isotrack_recorder.ship.store import Traffic
 
@@ -18,7 +18,7 @@ from .agent_report import Facts
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 MAX_LABEL: Final = 128
-PHASES: Final[tuple[str, ...]] = get_args(State.model_fields["phase"].annotation)
+PHASES: Final[tuple[str, ...]] = get_args(Phase)
 
 Sample = tuple[Sequence[tuple[str, str]], float]
 

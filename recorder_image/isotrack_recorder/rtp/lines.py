@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from isotrack_api.base import MediaKind
+from isotrack_api.words import MediaKind
 from isotrack_recorder.codecs.base import CodecSpec
 from isotrack_recorder.media import CodecInfo
 

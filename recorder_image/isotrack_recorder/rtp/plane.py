@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from operator import itemgetter, ne
 from typing import Final
 
-from isotrack_api.base import MediaKind
+from isotrack_api.words import MediaKind
 from isotrack_recorder.codecs.base import Octets
 from isotrack_recorder.errors import ParseError
 from isotrack_recorder.media import MediaListener, TrackCounters

@@ -13,7 +13,7 @@ from __future__ import annotations
 import zlib
 from typing import Final
 
-from isotrack_api.base import MediaKind
+from isotrack_api.words import MediaKind
 from isotrack_recorder.media import CodecInfo, TrackCounters, TrackSink
 from isotrack_recorder.rtp.lines import MediaLine
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from isotrack_api.base import MediaKind, TrackSource
+from isotrack_api.words import MediaKind, TrackSource
 from isotrack_recorder.media import MediaListener, TrackCounters
 
 

@@ -14,8 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from isotrack_api.base import MediaKind, TrackSource
-from isotrack_api.manifest import StopReason
+from isotrack_api.words import MediaKind, StopReason, TrackSource
 from isotrack_recorder.media import CodecInfo
 
 _SAME_BOOT_NS: Final = 2_000_000_000

@@ -19,7 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from isotrack_api.base import SpoolLevel, TrackSource
+from isotrack_api.words import SpoolLevel, TrackSource
 
 _LEVELS: Final = tuple(SpoolLevel)
 _FROM: Final = {

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from isotrack_api.base import MediaKind
+from isotrack_api.words import MediaKind
 from isotrack_recorder.errors import ParseError
 
 MAX_SDP_CHARACTERS: Final = 4 * 1024 * 1024

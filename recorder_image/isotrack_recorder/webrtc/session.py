@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from isotrack_api.base import MediaKind
+from isotrack_api.words import MediaKind
 from isotrack_recorder.codecs.registry import find_codec
 from isotrack_recorder.errors import ParseError
 from isotrack_recorder.media import CodecInfo, MediaListener, TrackCounters

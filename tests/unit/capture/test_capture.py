@@ -18,6 +18,7 @@ from isotrack_recorder.control import MAX_UNRECORDED, Command, UnrecordedState
 from isotrack_recorder.earlier import Earlier, read_earlier
 from isotrack_recorder.errors import SourceError, SourceRefusedError, StorageError
 from isotrack_recorder.media import CodecInfo, TrackCounters
+from isotrack_recorder.orders import orders_of
 from isotrack_recorder.sources.base import (
     CallEnded,
     Disconnected,
@@ -57,7 +58,9 @@ class Call:
         self.changes = 0
         self.room = Usage(0, 1_000_000)
         """What the spool's disk is said to hold."""
-        self.capture = Capture(intent, self.spool, self.clock, self._open, lambda: self.room, earlier, self._changed)
+        self.capture = Capture(
+            orders_of(intent), self.spool, self.clock, self._open, lambda: self.room, earlier, self._changed
+        )
         self.task = asyncio.create_task(self.capture.run())
 
     def _open(self, handler: SourceHandler) -> FakeSource:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import uuid
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -131,14 +133,14 @@ def test_runs_into_a_bucket_keep_their_state_where_the_user_keeps_state() -> Non
     assert state_folder({"HOME": "/h"}) == Path("/h/.local/state/isotrack")
 
 
-def a_track(**changes: object) -> TrackState:
+def a_track(**changes: Any) -> TrackState:
     base = TrackState(track="t0001", track_id="TR", user_id="alice", peer_id="PA", source=TrackSource.CAMERA)
-    return base.model_copy(update=changes)
+    return replace(base, **changes)
 
 
-def a_left_out(**changes: object) -> UnrecordedState:
+def a_left_out(**changes: Any) -> UnrecordedState:
     base = UnrecordedState(track_id="TR", user_id="alice", source=TrackSource.CAMERA, reason="Encrypted", message="m")
-    return base.model_copy(update=changes)
+    return replace(base, **changes)
 
 
 @pytest.mark.parametrize(

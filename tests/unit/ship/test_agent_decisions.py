@@ -11,7 +11,7 @@ from isotrack_api.base import TrackSource
 from isotrack_api.manifest import StopReason
 from isotrack_api.recording import DesiredState
 from isotrack_api.recording_report import ReportPhase, ReportStatus, TrackReport
-from isotrack_recorder.control import Command, State, TrackState
+from isotrack_recorder.control import Command, Phase, State, TrackState
 from isotrack_recorder.pod.agent_settings import AgentSettings
 from isotrack_recorder.pod.decisions import (
     JOINED_EARLIER_NS,
@@ -62,8 +62,8 @@ def test_command(view: RecordingView, terminating: bool, before: Command, comman
     assert command_for(view, terminating=terminating, before=before) == command
 
 
-def a_state(phase: str, reason: StopReason | None = None, **fields: object) -> State:
-    return State.model_validate({"phase": phase, "stop_reason": reason, **fields})
+def a_state(phase: Phase, reason: StopReason | None = None, **fields: Any) -> State:
+    return State(phase=phase, stop_reason=reason, **fields)
 
 
 DRAINED, REQUESTED, CALL_ENDED = StopReason.DRAINED, StopReason.REQUESTED, StopReason.CALL_ENDED

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from isotrack_api.base import SpoolLevel
+from isotrack_api.base import SpoolLevel, TrackSource
 from isotrack_api.manifest import Gap, GapReason, StopReason, UnrecordedTrack
 from isotrack_api.recording_report import (
     MAX_REPORT_FILES,
@@ -35,9 +36,9 @@ from support.manifests import a_file, a_manifest, a_track
 NOW_MS = 1_760_000_000_123
 
 
-def a_track_state(number: int = 1, **values: object) -> TrackState:
-    defaults = {"track": f"t{number:04}", "track_id": "TR", "user_id": "alice", "peer_id": "PA", "source": "camera"}
-    return TrackState.model_validate({**defaults, **values})
+def a_track_state(number: int = 1, **values: Any) -> TrackState:
+    named = {"track": f"t{number:04}", "track_id": "TR", "user_id": "alice", "peer_id": "PA", **values}
+    return TrackState(**{"source": TrackSource.CAMERA, **named})
 
 
 def test_before_the_recorder_spoke_the_attempt_is_starting() -> None:
@@ -96,9 +97,9 @@ def test_lists_are_cut_to_what_an_object_may_hold() -> None:
     assert report.files[-1].name == f"{MAX_REPORT_FILES + 4}.mkv", "the newest are kept"
 
 
-def a_left_out(number: int = 1, **values: object) -> UnrecordedState:
-    defaults = {"track_id": f"TR_{number}", "user_id": "alice", "source": "camera", "reason": "Encrypted"}
-    return UnrecordedState.model_validate({**defaults, **values})
+def a_left_out(number: int = 1, **values: Any) -> UnrecordedState:
+    named = {"track_id": f"TR_{number}", "user_id": "alice", "reason": "Encrypted", **values}
+    return UnrecordedState(**{"source": TrackSource.CAMERA, **named})
 
 
 def test_tracks_that_cannot_be_recorded_are_told_at_once_and_bounded() -> None:

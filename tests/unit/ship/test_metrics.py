@@ -6,6 +6,7 @@ import asyncio
 import logging
 import re
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
@@ -99,7 +100,7 @@ def test_before_the_recorder_has_spoken_there_are_zeros() -> None:
 
 
 def test_a_track_that_ended_has_no_age_and_is_not_counted() -> None:
-    found = metrics(Facts(STATE.model_copy(update={"tracks": (CAMERA.model_copy(update={"ended": True}),)})))
+    found = metrics(Facts(replace(STATE, tracks=(replace(CAMERA, ended=True),))))
     assert not any(name == "isotrack_track_last_packet_age_seconds" for name, _ in found)
     assert found[key("tracks")] == 0
 
@@ -110,21 +111,21 @@ def test_nobody_is_named() -> None:
 
 
 def test_a_person_who_is_admitted_again_has_two_series() -> None:
-    again = CAMERA.model_copy(update={"track": "t0002"})
-    metrics(Facts(STATE.model_copy(update={"tracks": (CAMERA, again)})))  # `parse` refuses a repeated one
+    again = replace(CAMERA, track="t0002")
+    metrics(Facts(replace(STATE, tracks=(CAMERA, again))))  # `parse` refuses a repeated one
 
 
 @given(st.text(st.characters(codec=None), max_size=200))
 def test_any_track_id_is_a_legal_label(track_id: str) -> None:
-    found = metrics(Facts(STATE.model_copy(update={"tracks": (CAMERA.model_copy(update={"track_id": track_id}),)})))
+    found = metrics(Facts(replace(STATE, tracks=(replace(CAMERA, track_id=track_id),))))
     shown = {dict(labels).get("track_id") for name, labels in found if name == "isotrack_track_packets_total"}
     assert shown == {track_id[:128].encode("utf-8", "replace").decode()}
 
 
 def test_a_track_that_cannot_be_recorded_is_told_with_its_cause_and_nobody_named() -> None:
     row = UnrecordedState(track_id="TR_x", user_id="alice", source=TrackSource.CAMERA, reason="Encrypted")
-    longer = [row.model_copy(update={"track_id": "T" * 128 + tail}) for tail in "ab"]
-    facts = Facts(STATE.model_copy(update={"unrecorded": (row, *longer)}))
+    longer = [replace(row, track_id="T" * 128 + tail) for tail in "ab"]
+    facts = Facts(replace(STATE, unrecorded=(row, *longer)))
     found = metrics(facts)
     assert found[key("track_unrecorded", track_id="TR_x", source="camera", reason="Encrypted")] == 1
     assert sum(name == "isotrack_track_unrecorded" for name, _ in found) == 2, "a series comes once"
@@ -145,7 +146,7 @@ def test_age_of_the_checkpoint_is_there_where_checkpoints_are() -> None:
 
 def test_capacity_of_the_spool_is_what_the_recorder_says() -> None:
     spool = SpoolState(level=SpoolLevel.FILLING, used=61, capacity=100)
-    assert metrics(Facts(STATE.model_copy(update={"spool": spool})))[key("spool_capacity_bytes")] == 100
+    assert metrics(Facts(replace(STATE, spool=spool)))[key("spool_capacity_bytes")] == 100
     assert key("spool_capacity_bytes") not in metrics(Facts(STATE)), "not looked at yet"
 
 

@@ -24,7 +24,7 @@ from typing import Final, Protocol
 
 from livekit.protocol import models, rtc
 
-from isotrack_api.base import MediaKind, Quality
+from isotrack_api.words import MediaKind, Quality
 from isotrack_recorder.clock import Clock
 from isotrack_recorder.errors import CallNotFoundError, ParseError, SourceError, SourceRefusedError
 from isotrack_recorder.media import MediaListener, TrackCounters

@@ -15,7 +15,7 @@ from typing import Final
 
 from livekit.protocol import models, rtc
 
-from isotrack_api.base import MediaKind, TrackSource
+from isotrack_api.words import MediaKind, TrackSource
 from isotrack_recorder.sources.base import (
     Event,
     ParticipantLeft,
