@@ -45,6 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _capture() -> int:
+    import gc
+
+    gc.disable()  # until `capture.collect_garbage`
     from . import capture
 
     return capture.main(os.environ)

@@ -7,6 +7,11 @@ and command that were kept in memory take it back into the same call; if the cap
 As a native sidecar it gets SIGTERM after the agent ended, so SIGTERM means: flush, leave the call, exit. Its only secret is
 the join token. A capture that failed is told on the socket and does not end the process: the agent needs the spool, and
 decides the attempt's fate.
+
+First words matter, and loading libraries is most of what a join takes. So nothing is loaded here that a join does without
+(`tests/unit/capture/test_start.py` has the list), and a thread loads what it needs while this one reads the spool, connects and waits
+for the SFU's answer. Python runs one of the two at a time, but reading the system's certificates, which aiohttp does twice,
+and the network need neither.
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ import logging
 import signal
 import sys
 from collections.abc import Mapping
+from threading import Thread
 
 from isotrack_api.words import StopReason
 from isotrack_recorder.capture import Capture
@@ -26,6 +32,7 @@ from isotrack_recorder.earlier import Earlier, read_earlier
 from isotrack_recorder.errors import IsotrackError, OutputError
 from isotrack_recorder.limits import allow_many_files
 from isotrack_recorder.logs import configure_logging
+from isotrack_recorder.media import MediaListener
 from isotrack_recorder.orders import Orders, read_orders
 from isotrack_recorder.settings import PodPaths, read_paths
 from isotrack_recorder.sources import base
@@ -63,6 +70,7 @@ async def run(orders: Orders, paths: PodPaths) -> int:
     try:
         earlier = read_earlier(paths.spool)
         if earlier.stop_reason:
+            collect_garbage()
             await _idle(paths, earlier, terminated)
         else:
             await _capture(orders, paths, earlier, terminated)
@@ -72,6 +80,9 @@ async def run(orders: Orders, paths: PodPaths) -> int:
 
 
 async def _capture(orders: Orders, paths: PodPaths, earlier: Earlier, terminated: asyncio.Event) -> None:
+    Thread(
+        target=_load, name="load"
+    ).start()  # NB: no daemon: one that is ended amid an import may take the process down
     paths.spool.mkdir(parents=True, exist_ok=True)
     room = Room(paths.spool, orders.spool_bytes)
     spool = SpoolWriter(paths.spool, segment_bytes(room.measure().capacity))
@@ -100,6 +111,7 @@ async def _capture(orders: Orders, paths: PodPaths, earlier: Earlier, terminated
     stopping = asyncio.create_task(terminated.wait(), name="terminated")
     try:
         await asyncio.wait((capturing, stopping), return_when=asyncio.FIRST_COMPLETED)
+        collect_garbage()  # also where the call was never joined
         capture.stop(StopReason.DRAINED, "the recorder was terminated")  # NB: no effect on a capture that is over
         await capturing
         if capture.error is not None:
@@ -135,17 +147,43 @@ async def _idle(paths: PodPaths, earlier: Earlier, terminated: asyncio.Event) ->
 def _open_source(orders: Orders, earlier: Earlier, tokens: KeptTokens, handler: base.SourceHandler) -> base.Source:
     """Make the source that the orders name. Imported here: a recorder loads one source only."""
     from isotrack_recorder.sources.livekit.client import LiveKitSettings, LiveKitSource
-    from isotrack_recorder.webrtc.session import MediaSession, MediaSettings
 
     settings = LiveKitSettings(
         url=orders.url,
         call_sid=earlier.call_sid or orders.call_sid,
         quality=orders.quality,
     )
-    # What is loaded by now stays: a collector that walks it each time would stop the packet loop for 10 to 30 ms
-    gc.freeze()
-    media = MediaSettings(key_frame_interval_seconds=orders.key_frame_interval_seconds)
-    return LiveKitSource(settings, tokens, handler, SystemClock(), lambda listener: MediaSession(listener, media))
+    return LiveKitSource(
+        settings,
+        tokens,
+        handler,
+        SystemClock(),
+        lambda listener: _open_media(listener, orders.key_frame_interval_seconds),
+    )
+
+
+def _open_media(listener: MediaListener, key_frame_interval_seconds: float) -> base.MediaConnection:
+    from isotrack_recorder.webrtc.session import MediaSession, MediaSettings  # waits until it is loaded
+
+    collect_garbage()
+    return MediaSession(listener, MediaSettings(key_frame_interval_seconds=key_frame_interval_seconds))
+
+
+def _load() -> None:
+    """Load what a join needs, in the order in which it does."""
+    import aiohttp  # noqa: F401
+
+    import isotrack_recorder.webrtc.session  # noqa: F401
+
+
+def collect_garbage() -> None:
+    """Have the collector work, which was off while libraries were loaded: it walked ever more of them, and never found anything.
+
+    What is loaded by now stays: a collector that walks it each time would stop the packet loop for 10 to 30 ms.
+    """
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
 
 
 def _exit_code(reason: str) -> int:
