@@ -25,6 +25,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from aioice import Candidate, Connection
+from aioice.ice import CandidatePair, StunProtocol
+from aioice.stun import Message
 from aiortc import RTCCertificate, RTCDtlsTransport, RTCIceGatherer, RTCIceTransport
 from aiortc.rtcdtlstransport import RTCDtlsFingerprint, RTCDtlsParameters
 from aiortc.rtcicetransport import RTCIceParameters
@@ -44,6 +46,7 @@ PRIVATE_NAMES: Final = {
     "aiortc.RTCIceGatherer": ("_connection", "_remote_candidates_end"),
     "aiortc.RTCDtlsTransport": ("_handle_rtp_data", "_handle_rtcp_data", "_rx_srtp", "_tx_srtp", "_set_role"),
     "aioice.Connection": (
+        "_check_list",
         "_local_candidates",
         "_local_candidates_start",
         "_local_candidates_end",
@@ -89,6 +92,22 @@ class _Connection(Connection):
         """Take a datagram that is no STUN. Anybody may send empty ones: aiortc reads their first byte, and fails."""
         if data:
             super().data_received(data, component)
+
+    def check_incoming(self, message: Message, addr: tuple[str, int], protocol: StunProtocol) -> None:
+        """Take a check of the peer; while nothing is nominated, one of ours goes right behind the answer.
+
+        aioice has one check per pair, and as we answer the offer it is on its way before the peer has begun. LiveKit (pion) nominates a
+        pair when a check of ours finds its own answered; without one it looks again after 200 ms only.
+        """
+        pair = next((p for p in self._check_list if p.protocol is protocol and p.remote_addr == addr), None)
+        begun = pair is not None and pair.state in (CandidatePair.State.IN_PROGRESS, CandidatePair.State.SUCCEEDED)
+        super().check_incoming(message, addr, protocol)
+        if pair is None or not begun or self.ice_controlling or self._nominated or pair.remote_nominated:
+            return
+        assert self.remote_password is not None
+        again = self.build_request(pair, nominate=False)
+        again.add_message_integrity(self.remote_password.encode())
+        protocol.send_stun(again, addr)  # what is answered to it tells nothing new
 
 
 class _Gatherer(RTCIceGatherer):
