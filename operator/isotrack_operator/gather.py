@@ -1,7 +1,7 @@
 """Put together the View of one Recording: copies from the store, and questions only where the gate needs their answers.
 
 Questions are asked together. What decides about another attempt is never taken from a copy alone: an attempt that our status knows
-and the store does not is looked up, and so is the holder of a claim.
+and the store does not is looked up, and so are the holder of a claim and the class.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ from .view import (
 
 ACCESS_VALID = 5.0
 """Seconds for which credentials that were read are used again: one start needs them three times."""
+_MAX_LOOKS = 3
+"""At a class that somebody changes all the time."""
 
 
 class Gatherer:
@@ -66,10 +68,15 @@ class Gatherer:
             ClusterError: the API server does not answer.
             OperatorError: the object is not what this version knows as a Recording.
         """
-        view = await self._known(body)
-        if plan(view, now()).start is None:
-            return view  # nothing that a question could change
-        return await self._ask(view)
+        for _ in range(_MAX_LOOKS):
+            view = await self._known(body)
+            if plan(view, now()).start is None:
+                return view  # nothing that a question could change
+            assert view.recording_class is not None
+            asked, is_current = await together(self._ask(view), self._is_current(view.recording_class))
+            if is_current:
+                break
+        return asked
 
     async def _known(self, body: Mapping[str, Any]) -> View:
         try:
@@ -112,6 +119,21 @@ class Gatherer:
                 job = await self._cluster.find(JOB, namespace, record.job)
                 if job is not None:
                     self._store.put(JOB, job)
+
+    async def _is_current(self, copy: RecordingClass) -> bool:
+        """Whether a class is still as our copy has it. If not, the store takes what it is now.
+
+        What an attempt was given stays: who changes a class and applies a Recording right behind means the changed one.
+        """
+        found = await self._cluster.find(RECORDING_CLASS, None, copy.metadata.name)
+        if found is not None:
+            self._store.put(RECORDING_CLASS, found)
+            metadata = found["metadata"]
+            return (metadata["uid"], metadata.get("generation")) == (copy.metadata.uid, copy.metadata.generation)
+        known = self._store.get(RECORDING_CLASS, ("", copy.metadata.name))
+        if known is not None and known["metadata"]["uid"] == copy.metadata.uid:
+            self._store.drop(RECORDING_CLASS, known)
+        return False
 
     def _class(self, name: str) -> RecordingClass | None:
         body = self._store.get(RECORDING_CLASS, ("", name))
