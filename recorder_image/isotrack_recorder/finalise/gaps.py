@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -25,6 +25,8 @@ LOSSES: Final = frozenset(
     (GapReason.LOST, GapReason.DAMAGED, GapReason.DISCONNECTED, GapReason.CRASHED, GapReason.SHED)
 )
 """Reasons that count as lost seconds."""
+BEYOND: Final = frozenset((GapReason.MUTED, GapReason.SHED))
+"""Reasons that are told before a track's first frame and behind its last one, too: nothing else would tell of them."""
 
 
 class Cause(NamedTuple):
@@ -92,12 +94,23 @@ def explain(start_ns: int, end_ns: int, causes: Sequence[Cause], otherwise: GapR
     yield from sorted(found)
 
 
-def shed_only(start_ns: int, end_ns: int, causes: Sequence[Cause]) -> Iterator[Missing]:
-    """The parts of a stretch in which something was given up for want of room, whether or not a file reaches so far."""
+def only(reasons: Collection[GapReason], start_ns: int, end_ns: int, causes: Sequence[Cause]) -> Iterator[Missing]:
+    """The parts of a stretch that are missing for these reasons, whether or not a file reaches so far."""
     if start_ns < end_ns:
-        yield from (
-            part for part in explain(start_ns, end_ns, causes, GapReason.SILENT) if part.reason is GapReason.SHED
-        )
+        yield from (part for part in explain(start_ns, end_ns, causes, GapReason.SILENT) if part.reason in reasons)
+
+
+def before_first(start_ns: int, end_ns: int, causes: Sequence[Cause]) -> Iterator[Missing]:
+    """What is told of a stretch before the first frame of all.
+
+    Who sends nothing yet misses nothing, so only what was muted or given up is told; and, as of a later mute, how long it took from
+    its end to the first frame.
+    """
+    before: GapReason | None = None
+    for part in explain(start_ns, end_ns, causes, GapReason.SILENT) if start_ns < end_ns else ():
+        if part.reason in BEYOND or (before, part.reason, part.end_ns) == (GapReason.MUTED, GapReason.SILENT, end_ns):
+            yield part
+        before = part.reason
 
 
 def _beside(start_ns: int, end_ns: int, found: Sequence[Missing], otherwise: GapReason) -> GapReason:

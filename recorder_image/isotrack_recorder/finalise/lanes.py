@@ -6,7 +6,7 @@ it can be saved between any two frames; a writer is a view on it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -16,11 +16,11 @@ from isotrack_recorder.errors import ParseError
 from isotrack_recorder.matroska.codec_private_video import VIDEO_FORMS, Memory
 from isotrack_recorder.matroska.muxer import Block, TrackHeader
 from isotrack_recorder.media import CodecInfo
-from isotrack_recorder.spool.facts import SpoolFacts
+from isotrack_recorder.spool.facts import SpoolFacts, TrackFacts
 from isotrack_recorder.timeline.placement import SECOND
 
 from .audio import Continuity, Hole, Packet, SoundPosition
-from .gaps import Cause, GapLog, Missing, causes_of, crash_of, explain, shed_only
+from .gaps import BEYOND, Cause, GapLog, Missing, before_first, causes_of, crash_of, explain, only
 from .model import FilePlan
 from .sound_forms import OpusForm, SoundForm, sound_form
 
@@ -86,6 +86,8 @@ class LaneState:
     bytes: int = 0
     packets_lost: int = 0
     """Abandoned right before one of its frames."""
+    goes_on: bool = False
+    """The part before has the frames that came before."""
 
 
 @dataclass(slots=True)
@@ -122,16 +124,20 @@ class LaneWriter:
         self._plan = plan
         self._facts = facts
         self._lane = state
+        self._kin: tuple[tuple[int, int], list[TrackFacts]] = ((0, 0), [])
+        """See `_tracks`, and how many logs were known then."""
 
     def _begin(self, placed: Placed, file_begins_ns: int) -> None:
         """Before the lane's first frame: what is missing before the file (or, of pictures, before them) begins."""
         self._lane.logs.append(placed.log)
         # NB: sound has a hole of its own from the file's zero on, and gaps do not overlap.
-        if self._plan.part == 1:
-            self._declare_crash_before(file_begins_ns)
-            self._declare_shed(0, file_begins_ns)
-        else:
-            self._declare_shed(self._plan.zero_ns, file_begins_ns)
+        if self._lane.goes_on:
+            self.declare_beyond(BEYOND, self._plan.zero_ns, file_begins_ns)
+            return
+        begins_ns = file_begins_ns if self._plan.part > 1 else min(self._crashed_before(), file_begins_ns)
+        for missing in before_first(self._published_ns(), begins_ns, self._causes()):
+            self._lane.gaps.add(missing)
+        self._declare(begins_ns, file_begins_ns, GapReason.SILENT)
 
     def _wrote(self, frames: Sequence[Placed], end_ns: int) -> None:
         """Account for frames of one log that were written; the last one ends at `end_ns`, or another of them, if that is later."""
@@ -151,33 +157,42 @@ class LaneWriter:
         """The crash that the lane's last log ended with."""
         return crash_of(self._facts, self._facts.tracks[self._lane.logs[-1]]) if self._lane.logs else None
 
-    def declare_shed_behind(self, last_ns: int, end_ns: int) -> None:
-        """What was given up for want of room after the lane's last frame."""
-        if self._lane.logs:
-            self._declare_shed(last_ns, end_ns)
+    def declare_beyond(self, reasons: Collection[GapReason], start_ns: int, end_ns: int) -> None:
+        """What is missing for these reasons before the lane's frames or behind them. It belongs to no hole."""
+        for missing in only(reasons, start_ns, end_ns, self._causes()) if self._lane.logs else ():
+            self._lane.gaps.add(missing)
 
     def _causes(self) -> tuple[Cause, ...]:
-        return causes_of(self._facts, [self._facts.tracks[log] for log in self._lane.logs])
+        return causes_of(self._facts, self._tracks())
+
+    def _tracks(self) -> list[TrackFacts]:
+        """All logs of the lane's tracks, also those that have none of its frames: a process may have seen nothing but a mute."""
+        known = (len(self._lane.logs), len(self._facts.tracks))
+        if known != self._kin[0]:
+            ids = {(track.track_id, track.source) for track in map(self._facts.tracks.__getitem__, self._lane.logs)}
+            tracks = self._facts.tracks_of(self._plan.peer_id)
+            self._kin = (known, [track for track in tracks if (track.track_id, track.source) in ids])
+        return self._kin[1]
 
     def _declare(self, start_ns: int, end_ns: int, otherwise: GapReason) -> None:
-        for missing in explain(start_ns, end_ns, self._causes(), otherwise):
+        for missing in explain(start_ns, end_ns, self._causes(), otherwise) if start_ns < end_ns else ():
             self._lane.gaps.add(missing)
 
-    def _declare_shed(self, start_ns: int, end_ns: int) -> None:
-        """It belongs to no hole, and is lost all the same."""
-        for missing in shed_only(start_ns, end_ns, self._causes()):
-            self._lane.gaps.add(missing)
+    def _published_ns(self) -> int:
+        """Since when the first track is known, or known again: where the session came back, its end tells the rest."""
+        peer = self._facts.peers.get(self._plan.peer_id)
+        back_ns = max((end for end in peer.ends if end < self._plan.zero_ns), default=0) if peer is not None else 0
+        return max(back_ns, min(track.opened_ns for track in self._tracks()))
 
-    def _declare_crash_before(self, end_ns: int) -> None:
-        """The first process that received this source may have died before anything of it was on the disk."""
+    def _crashed_before(self) -> int:
+        """Since when a process received this source that died before anything of it was on the disk; far in the future without one."""
         facts, lane = self._facts, self._lane
         begun = [
             track.codecs[0].at_ns
             for track in facts.tracks_of(self._plan.peer_id)
             if track.source is lane.source and track.key not in lane.logs and track.codecs and crash_of(facts, track)
         ]
-        if begun and min(begun) < end_ns:
-            self._declare(min(begun), end_ns, GapReason.SILENT)
+        return min(begun, default=1 << 62)
 
 
 class SoundWriter(LaneWriter):
@@ -387,9 +402,11 @@ class PictureWriter(LaneWriter):
         if state.last_ns is None or state.end_ns is None:
             return
         self._end_damage(state.last_ns + state.usual_ns)
+        told_ns = state.end_ns
         if crash is not None and crash.start_ns < end_ns:
             self._declare(state.last_ns + state.usual_ns, crash.end_ns, GapReason.SILENT)
-        self.declare_shed_behind(state.end_ns, end_ns)
+            told_ns = max(told_ns, crash.end_ns)
+        self.declare_beyond(BEYOND, told_ns, end_ns)
 
     def _take_sizes(self, placed: Placed) -> None:
         """Apply the size changes that hold from this frame on; at the first frame the newest of them."""

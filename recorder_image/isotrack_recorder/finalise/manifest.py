@@ -9,6 +9,7 @@ from typing import Final
 from isotrack_api.base import MediaKind
 from isotrack_api.intent import Intent
 from isotrack_api.manifest import (
+    GapReason,
     Manifest,
     ManifestAttempt,
     ManifestFile,
@@ -23,7 +24,7 @@ from isotrack_recorder.spool.facts import PeerFacts, SpoolFacts, TrackFacts
 from isotrack_recorder.spool.reader import Spool
 
 from .codecs import can_be_written
-from .gaps import LOSSES, causes_of, shed_only
+from .gaps import LOSSES, causes_of, only
 from .model import FilePlan, FileResult, LaneResult
 from .parts import APP, call_zero_ns
 from .summary import summarise
@@ -266,7 +267,7 @@ def _why_empty(facts: SpoolFacts, track: TrackFacts) -> tuple[str, str] | None:
     if track.codecs and not any(can_be_written(span.codec, track.kind) for span in track.codecs):
         return "CodecUnsupported", f"{track.codecs[0].codec.name[:32]} cannot be written to a file"
     end_ns = facts.session_end_ns(track.peer_id) if track.ended_ns is None else track.ended_ns
-    if not track.codecs and any(shed_only(track.opened_ns, end_ns, causes_of(facts, (track,)))):
+    if not track.codecs and any(only((GapReason.SHED,), track.opened_ns, end_ns, causes_of(facts, (track,)))):
         return "Shed", "the recorder's disk was nearly full for as long as the track lasted"
     counted = track.counters
     # Sound may be all silence that the SFU made up while the track was muted: nothing is missing then.

@@ -94,6 +94,8 @@ class PartDraft:
     number: int
     reason: str | None
     container: Container
+    goes_on: frozenset[MediaKind] = frozenset()
+    """Kinds whose frames went to the part before until now."""
 
 
 class Parts(Protocol):
@@ -270,7 +272,10 @@ class Router:
             container = Container.MKV
             reasons.append(f"{' and '.join(illegal)} {'is' if len(illegal) == 1 else 'are'} not allowed in WebM")
         reason = "; ".join(text for text in reasons if text) or None
-        draft = PartDraft(actual, tuple(lanes), zero_ns, output.parts, output.number, reason, container)
+        goes_on = frozenset(
+            lane.kind for lane in lanes if lane.kind in output.route
+        )  # NB: the route of the part before
+        draft = PartDraft(actual, tuple(lanes), zero_ns, output.parts, output.number, reason, container, goes_on)
         output.latest = self._parts.open_part(output.layer, draft)
         return output.latest
 

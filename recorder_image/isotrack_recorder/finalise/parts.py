@@ -14,6 +14,7 @@ from typing import Final
 
 from isotrack_api.base import MediaKind, OutputType, StreamKind
 from isotrack_api.intent import Intent, OutputLayer
+from isotrack_api.manifest import GapReason
 from isotrack_recorder import __version__
 from isotrack_recorder.matroska.muxer import Block, FileHeader, Muxer, MuxState
 from isotrack_recorder.spool.facts import SpoolFacts
@@ -96,9 +97,9 @@ def begin_part(
     sound = picture = None
     for number, lane in enumerate(draft.lanes, 1):
         if lane.kind is MediaKind.AUDIO:
-            sound = SoundState(number, lane.source, lane.codec, lane.track_id)
+            sound = SoundState(number, lane.source, lane.codec, lane.track_id, goes_on=lane.kind in draft.goes_on)
         else:
-            picture = PictureState(number, lane.source, lane.codec, lane.track_id)
+            picture = PictureState(number, lane.source, lane.codec, lane.track_id, goes_on=lane.kind in draft.goes_on)
     return PartState(plan, MuxState(draft.container), sound, picture)
 
 
@@ -207,7 +208,8 @@ class Part:
             until = max(until, self.state.picture.last_ns)
         self._blocks += sound.fill_until(until)
         end = self.state.plan.zero_ns + sound.end_ns
-        sound.declare_shed_behind(max(until, end), session_end_ns if cut_ns is None else cut_ns)
+        # NB: who is muted until the end has silence until there.
+        sound.declare_beyond((GapReason.SHED,), max(until, end), session_end_ns if cut_ns is None else cut_ns)
 
     def _without_pictures(self) -> None:
         """The pictures that the file was opened for never came."""

@@ -203,6 +203,117 @@ def test_a_camera_without_room_is_declared_where_no_file_reaches(call: Call, tmp
     assert manifest.complete, "all that is missing is declared"
 
 
+def camera_at(call: Call, begin: float, *, log: str = "t0002", opened: float = 0.6, muted: float | None = None) -> None:
+    """Alice's camera: published at `opened`, muted at that moment unless told, unmuted half a second before its pictures."""
+    call.track(log, "PA_a", "alice", "camera", "vp8", opened, ended=begin + 10)
+    call.event("muted", opened if muted is None else muted, track=log)
+    call.event("unmuted", begin - 0.5, track=log)
+    call.event("size", begin, track=log, timestamp=0, width=160, height=120, rotation=0)
+    call.frames(log, ALICE, 90_000, steady(video_frames(150), begin, 1 / 30), reports=[begin + 0.1], base=5)
+
+
+def told(manifest: Manifest, source: str) -> list[tuple[GapReason, float, float]]:
+    """Gaps of a source in all files: why, from when, until when, in tenths of seconds."""
+    tracks = [track for file in manifest.files for track in file.tracks if track.source == source]
+    gaps = [gap for track in tracks for gap in track.gaps]
+    return [
+        (gap.reason, round(gap.start_ms / 1000, 1), round((gap.start_ms + gap.duration_ms) / 1000, 1)) for gap in gaps
+    ]
+
+
+MUTED, SILENT = GapReason.MUTED, GapReason.SILENT
+
+
+@pytest.mark.parametrize(
+    ("muted", "since"),
+    [pytest.param(None, 0.6, id="published-muted"), pytest.param(2.0, 2.0, id="muted-a-little-later")],
+)
+def test_a_camera_that_is_muted_before_its_first_picture_says_so(
+    call: Call, tmp_path: Path, muted: float | None, since: float
+) -> None:
+    """As it does of a later mute: muted, and then for as long as the camera takes to begin."""
+    alice_talks(call, picture=None)
+    camera_at(call, 5.0, muted=muted)
+    call.write(stop=21.0)
+    manifest = finish(call, tmp_path)
+    assert told(manifest, "camera") == [(MUTED, since, 4.5), (SILENT, 4.5, 5.0)]
+    assert manifest.lost_ms == 0
+
+
+def test_of_a_camera_that_was_muted_later_nothing_is_told_before_its_first_picture(call: Call, tmp_path: Path) -> None:
+    alice_talks(call, picture=None)
+    camera_at(call, 5.0, muted=8.0)
+    call.write(stop=21.0)
+    assert told(finish(call, tmp_path), "camera") == [(MUTED, 10.0, 15.0)]
+
+
+def test_a_camera_that_begins_a_further_part_says_how_long_it_was_muted(call: Call, tmp_path: Path) -> None:
+    call.person("PA_a", "alice", left=90)
+    call.track("t0001", "PA_a", "alice", "microphone", "opus", 0.1, ended=90)
+    call.frames("t0001", ALICE, 48_000, tone(opus_packets(50), 0.5) + tone(opus_packets(4000), 5.0), reports=[1.0, 6.0])
+    camera_at(call, 70.0)
+    call.write(stop=90.0)
+    manifest = finish(call, tmp_path)
+    assert [file.part for file in manifest.files] == [1, 2]
+    assert told(manifest, "camera") == [(MUTED, 0.6, 69.5), (SILENT, 69.5, 70.0)]
+
+
+def test_a_microphone_that_is_muted_before_its_first_word_says_so(call: Call, tmp_path: Path) -> None:
+    """No other file of hers begins earlier, so there is no hole to fill."""
+    call.person("PA_a", "alice", left=16)
+    call.track("t0001", "PA_a", "alice", "microphone", "opus", 0.1, ended=15.1)
+    call.event("muted", 0.1, track="t0001")
+    call.event("unmuted", 9.9, track="t0001")
+    call.frames("t0001", ALICE, 48_000, tone(opus_packets(250), 10.0), reports=[11.0, 14.0])
+    call.write(stop=16.0)
+    manifest = finish(call, tmp_path)
+    assert told(manifest, "microphone") == [(MUTED, 0.1, 10.0)]
+    assert only_file(manifest).tracks[0].silence_ms == 0
+
+
+def test_a_mute_before_the_first_word_is_told_once_beside_pictures_that_began_in_it(call: Call, tmp_path: Path) -> None:
+    """Before the file begins nothing is filled, from then on it is: one gap over both."""
+    call.person("PA_a", "alice", left=16)
+    call.track("t0001", "PA_a", "alice", "microphone", "opus", 0.1, ended=15.1)
+    call.event("muted", 0.1, track="t0001")
+    call.event("unmuted", 9.9, track="t0001")
+    call.frames("t0001", ALICE, 48_000, tone(opus_packets(250), 10.0), reports=[11.0, 14.0])
+    camera_at(call, 3.0)
+    call.write(stop=16.0)
+    manifest = finish(call, tmp_path)
+    assert told(manifest, "microphone") == [(MUTED, 0.1, 10.0)]
+    (sound,) = [track for track in only_file(manifest).tracks if track.source == "microphone"]
+    assert sound.silence_ms == pytest.approx(7000, abs=50)
+
+
+def test_a_camera_that_is_muted_until_the_end_says_so(call: Call, tmp_path: Path) -> None:
+    alice_talks(call, picture=None)
+    camera_at(call, 1.0, muted=0.7)
+    call.event("muted", 6.1, track="t0002")
+    call.write(stop=21.0)
+    assert told(finish(call, tmp_path), "camera")[-1:] == [(MUTED, 6.0, 11.0)]
+
+
+def test_a_mute_that_outlasts_the_recorder_is_one_mute(tmp_path: Path) -> None:
+    """Each process begins a log of its own for the track; the mute is the track's. Who was muted lost nothing by the crash."""
+    first = Call(tmp_path / "spool")
+    alice_talks(first, picture=None)
+    first.event("track", 0.6, track="t0002", track_id="TR_cam", peer_id="PA_a", user_id="alice", source="camera",
+                kind="video")  # fmt: skip
+    first.event("muted", 0.6, track="t0002")
+    first.write(until=20)  # its last word is a report at 16 s
+    second = Call(tmp_path / "spool", incarnation=2, started=22.0)
+    second.person("PA_a", "alice", at=22.2, left=40)
+    second.track("t0001", "PA_a", "alice", "camera", "vp8", 22.5, ended=39.0, track_id="TR_cam")
+    second.event("muted", 22.5, track="t0001")
+    second.event("unmuted", 29.9, track="t0001")
+    second.event("size", 30.0, track="t0001", timestamp=0, width=160, height=120, rotation=0)
+    second.frames("t0001", ALICE, 90_000, steady(video_frames(150), 30.0, 1 / 30), reports=[30.1], base=5)
+    second.write(stop=40.0)
+    manifest = finish(second, tmp_path)
+    assert told(manifest, "camera") == [(MUTED, 0.6, 16.0), (MUTED, 22.5, 30.0)]
+
+
 @pytest.mark.parametrize(
     ("muted", "expected"),
     [pytest.param(False, [("TR_cam", "Shed")], id="sent"), pytest.param(True, [], id="muted-all-the-time")],

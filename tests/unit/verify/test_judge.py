@@ -203,6 +203,10 @@ def test_what_contradicts_the_manifest_is_named(found: Seen, problem: str | None
     ("declared", "problem"),
     [
         pytest.param(file(sound(gaps=()), film()), "undeclared gap: 200 ms of silence were put in", id="silence-undeclared"),
+        pytest.param(
+            file(sound(gaps=(gap(-3_000, 3_000, GapReason.MUTED),)), film()), "undeclared gap: 200 ms", id="muted-before-the-file-only"
+        ),
+        pytest.param(file(sound(gaps=(gap(-3_000, 3_000, GapReason.MUTED), gap(2_000, 200))), film()), None, id="muted-before"),
         pytest.param(file(sound(), film(gaps=())), "undeclared gap: 3.00 s at 4.00 s", id="gap-undeclared"),
         pytest.param(file(sound(), film(gaps=(gap(4_033, 1_000), gap(5_033, 1_967)))), None, id="two-gaps-cover-one"),
         pytest.param(file(sound(), film(gaps=(gap(4_033, 1_000),))), "undeclared gap", id="half-declared"),
