@@ -237,13 +237,14 @@ def _user_ids(values: object) -> tuple[str, ...]:
 
 def _members(message: object) -> dict[str, object]:
     """Of a message, by their names on the wire; for `json.dumps`, which asks for what it does not know."""
-    pairs = ((alias, getattr(message, name)) for name, alias in _aliases(type(message)))
+    kind: Any = type(message)
+    pairs = ((alias, getattr(message, name)) for name, alias in _aliases(kind))
     return {alias: value for alias, value in pairs if value is not None}
 
 
 @cache
-def _aliases(kind: type) -> tuple[tuple[str, str], ...]:
-    return tuple((member.name, camel(member.name)) for member in fields(cast("Any", kind)))
+def _aliases(kind: Any) -> tuple[tuple[str, str], ...]:
+    return tuple((member.name, camel(member.name)) for member in fields(kind))
 
 
 @cache

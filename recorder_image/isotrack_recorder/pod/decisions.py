@@ -8,6 +8,7 @@ bucket, 75 when the attempt ended in good order before the recording did.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -16,7 +17,7 @@ from isotrack_api.intent import Intent
 from isotrack_api.manifest import StopReason
 from isotrack_api.recording import DesiredState
 from isotrack_api.recording_report import IN_THE_CALL, MAX_REPORT_TRACKS, ReportStatus
-from isotrack_recorder.control import Command, State
+from isotrack_recorder.control import Command, Desired, State
 from isotrack_recorder.errors import (
     CallNotFoundError,
     ConfigError,
@@ -47,6 +48,11 @@ FINAL_CODES: Final = frozenset(
     error.exit_code for error in (ConfigError, CallNotFoundError, OutputError, SourceRefusedError)
 )
 """Failures that another attempt would meet again: the recording is over with them."""
+_DESIRED: Final[Mapping[DesiredState, Desired]] = {
+    DesiredState.RUNNING: "Running",
+    DesiredState.PAUSED: "Paused",
+    DesiredState.STOPPED: "Stopped",
+}
 
 
 def command_for(view: RecordingView, *, terminating: bool, before: Command) -> Command:
@@ -56,7 +62,7 @@ def command_for(view: RecordingView, *, terminating: bool, before: Command) -> C
         if asked in ASKED and before.stop_reason not in ASKED:
             return replace(before, stop_reason=asked)
         return before
-    desired = "Stopped" if asked else view.desired.value
+    desired: Desired = "Stopped" if asked else _DESIRED[view.desired]
     return Command(desired=desired, stop_reason=asked, user_ids=view.user_ids)
 
 
