@@ -255,13 +255,11 @@ class Plane:
     def track_counters(self) -> Mapping[str, TrackCounters]:
         """Running totals by track id, those of ended tracks included."""
         found = dict(self._past)
-        for track_id, track in self._tracks.items():
-            counters = replace(track.counters)
-            for stream in self._streams.values():
-                if stream.assembler.track is track:
-                    counters.packets += stream.received
-                    counters.last_packet_ns = max(counters.last_packet_ns, stream.arrival_ns)
-            found[track_id] = counters
+        found.update((track_id, replace(track.counters)) for track_id, track in self._tracks.items())
+        for stream in self._streams.values():
+            counters = found[stream.assembler.track.line.track_id]
+            counters.packets += stream.received
+            counters.last_packet_ns = max(counters.last_packet_ns, stream.arrival_ns)
         return found
 
     # -- packets -------------------------------------------------------------------------------------------------------
