@@ -26,7 +26,7 @@ from .calls import Calls
 from .cluster import Cluster
 from .conditions import headline_message
 from .decision import Plan, recheck_of
-from .errors import AlreadyExistsError, ClusterError, ConflictError, NotFoundError, cut
+from .errors import AlreadyExistsError, ClusterError, ConflictError, NotFoundError, OperatorError, cut
 from .gather import Gatherer
 from .kinds import JOB, LEASE, POD, RECORDING
 from .maker import AttemptMaker
@@ -105,10 +105,19 @@ class Reconciler:
                 return False
             decided = hindered
         await self._delete(view, decided)
+        hindrance: OperatorError | None = None
         if decided.complete is not None:
-            await self._maker.complete(view, decided.complete)
+            try:
+                await self._maker.complete(view, decided.complete)
+            except ConflictError:
+                raise
+            except OperatorError as error:
+                # NB: the status is written all the same. Else a stop would never be latched, and a pod without rights never be ended.
+                hindrance, decided = error, _hindered(decided, error)
         await self._note_waiting(place, view, decided)
         await self._write_status(view, decided, counters=counters)
+        if hindrance is not None:
+            raise hindrance
         if decided.verdict is not None or (decided.release and _is_held(view.recording)):
             # NB: after the status. Who looks at the claim's holder must find it finished, and without the finalizer the
             # object may be gone before its end was written.
@@ -276,6 +285,13 @@ async def release_claim(cluster: Cluster, namespace: str, name: str, uid: str) -
     lease = await cluster.find(LEASE, namespace, name)
     if lease is not None and (lease.get("spec") or {}).get("holderIdentity") == uid:
         await cluster.delete(LEASE, namespace, name, uid=lease["metadata"]["uid"])
+
+
+def _hindered(decided: Plan, error: OperatorError) -> Plan:
+    """What the status says where an attempt cannot be given all that it needs: only a refusal is worth a word."""
+    refused = isinstance(error, ClusterError) and 400 <= error.status < 500 and error.status != 429
+    text = f"attempt {decided.complete} lacks what it needs: {cut(error, 900)}"
+    return replace(decided, reason=Reason.POD_REFUSED, message=text, needs_somebody=True) if refused else decided
 
 
 def _is_held(recording: Recording) -> bool:

@@ -257,3 +257,26 @@ def test_what_a_dead_operator_did_not_come_to_is_made_for_a_pod_that_runs_alread
     made = {kind for kind, _ in operated.api.objects}
     assert {RECORDING_REPORT, ROLE, ROLE_BINDING} <= made
     assert recording["metadata"].get("finalizers", []) == ([] if deleting else [names.FINALIZER])
+
+
+@pytest.mark.parametrize(("status", "reason"), [(403, "PodRefused"), (500, "Stopping")])
+def test_a_stop_is_latched_also_where_an_attempt_cannot_be_given_its_rights(status: int, reason: str) -> None:
+    """Its pod cannot hear of the stop; by the latch it is known when to end it."""
+    operated = Operated(a_recording(desiredState="Stopped"))
+    report = operated.api.objects.pop((RECORDING_REPORT, job_name()))
+    operated.store.drop(RECORDING_REPORT, report)
+    operated.store.put(JOB, operated.api.keep(JOB, a_job().body))
+    operated.store.put(POD, _labelled(a_pod().running().body))
+    apply = operated.api.apply
+
+    async def refuse_roles(body: Json, subresource: str | None = None) -> Json:
+        if body["kind"] == "Role":
+            raise (ForbiddenError if status == 403 else ClusterError)("no Roles here", status)
+        return await apply(body, subresource)
+
+    operated.api.apply = refuse_roles  # type: ignore[method-assign]
+    with pytest.raises(ClusterError, match="no Roles here"):
+        operated.turn()
+    found = operated.api.objects[RECORDING, NAME]["status"]
+    assert found["stopRequest"]
+    assert next(c["reason"] for c in found["conditions"] if c["type"] == "Ready") == reason
