@@ -87,7 +87,7 @@ def ending(attempt: AttemptView) -> Ending | None:
             reason=record.reason or record.result.value,
             message=record.message or "",
             at=parse_time(record.ended_at),
-            termination=termination,
+            termination=termination or (_said_in_report(attempt) if record.result is AttemptResult.FINISHED else None),
         )
     if attempt.pod is not None:
         return _ending_of_pod(attempt.pod, termination) or _ending_without_agent(attempt)
@@ -160,12 +160,22 @@ def _ending_as_reported(attempt: AttemptView) -> Ending | None:
     """What the agent said last. An evicted pod can be gone before we saw its exit code; its report stays."""
     if attempt.report is None:
         return None
-    status, at = attempt.report.status, attempt.job.ended_at if attempt.job else None
+    status = attempt.report.status
+    at = attempt.job.ended_at if attempt.job else parse_time(status.last_update)
     if status.phase is ReportPhase.FINISHED:
-        return Ending(result=AttemptResult.FINISHED, reason=Reason.UPLOADED, message=status.message or "", at=at)
+        text, said = status.message or "", _said_in_report(attempt)
+        return Ending(result=AttemptResult.FINISHED, reason=Reason.UPLOADED, message=text, at=at, termination=said)
     if status.phase is ReportPhase.DRAINED:
         return Ending(result=AttemptResult.DRAINED, reason=Reason.DRAINED, message=status.message or "", at=at)
     return None
+
+
+def _said_in_report(attempt: AttemptView) -> Termination | None:
+    """What of an agent's last words its report has, too: that something is missing."""
+    status = attempt.report.status if attempt.report else None
+    if status is None or status.phase is not ReportPhase.FINISHED or status.reason != Reason.PARTIALLY_UPLOADED:
+        return None
+    return Termination(complete=False)
 
 
 def stage(attempt: AttemptView) -> Stage:

@@ -138,6 +138,9 @@ def _phase(facts: Facts) -> ReportPhase:
 def _reason(facts: Facts) -> str:
     if facts.reason:
         return facts.reason
+    # NB: told here, too. Where the pod is gone before the operator saw its last words, nothing else says it.
+    if facts.ending is ReportPhase.FINISHED and facts.manifest is not None and not facts.manifest.manifest.complete:
+        return Reason.PARTIALLY_UPLOADED
     return Reason.RECORDER_CRASHING if facts.restarts >= CRASHING_RESTARTS else ""
 
 

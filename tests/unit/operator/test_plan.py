@@ -575,3 +575,19 @@ def test_a_stop_before_the_start_ends_the_same_whether_or_not_the_operator_lived
     verdict = decide(a_view(recording)).verdict
     assert verdict is not None
     assert (verdict.succeeded, verdict.reason) == (False, "StoppedBeforeStart")
+
+
+@pytest.mark.parametrize(("told", "reason"), [({}, "Uploaded"), ({"reason": "PartiallyUploaded"}, "PartiallyUploaded")])
+@pytest.mark.parametrize("is_recorded", [False, True])
+def test_what_is_missing_is_known_also_where_the_pod_is_gone_with_its_last_words(
+    told: dict[str, str], reason: str, is_recorded: bool
+) -> None:
+    """Its node was removed while no operator ran; the report stays. Nothing that is missing may count as uploaded."""
+    recording = a_recording()
+    if is_recorded:
+        record = {"n": 1, "job": job_name(), "startedAt": ago(60), "endedAt": ago(5), "result": "Finished"}
+        recording = recording.with_("status.attempts", [record])
+    report = capturing(phase="Finished", lastUpdate=ago(5), **told)
+    verdict = decide(a_view(recording, jobs=[a_job().complete()], reports=[report])).verdict
+    assert verdict is not None
+    assert (verdict.reason, verdict.succeeded) == (reason, reason == "Uploaded")

@@ -193,6 +193,14 @@ def test_termination_message_tells_whether_something_is_missing(complete: bool, 
     assert (message["reason"], message["complete"]) == (reason, complete)
 
 
+@pytest.mark.parametrize(("complete", "reason"), [(True, None), (False, "PartiallyUploaded")])
+def test_the_last_report_tells_whether_something_is_missing(complete: bool, reason: str | None) -> None:
+    """The pod, and with it the termination message, may be gone before anybody has read it."""
+    committed = Committed(a_manifest(complete=complete), "s3://b/recording.json", "sha256:" + "1" * 64)
+    facts = Facts(State(phase="Stopped"), ending=ReportPhase.FINISHED, manifest=committed)
+    assert report_of(facts, NOW_MS).reason == reason
+
+
 def a_missing(number: int = 1, **values: object) -> UnrecordedTrack:
     defaults = {
         "user_id": "alice",
