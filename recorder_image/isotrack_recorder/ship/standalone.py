@@ -9,6 +9,7 @@ from pathlib import Path
 from isotrack_api.intent import Intent
 from isotrack_recorder.errors import ConfigError
 
+from .checkpoints import Checkpoints
 from .commit import read_recovered
 from .credentials import CredentialSource
 from .deliver import AFTER_STOP_SECONDS, OVER, Delivered, Delivery, Watchers
@@ -34,7 +35,13 @@ async def finish_recording(spool: Path, intent: Intent, credentials: CredentialS
         try:
             store = S3Store(intent.storage, credentials, patience)
             await lanes.request(_check_nobody_did, store, layout, intent)
-            delivered = await Delivery(spool, intent, store, lanes, watchers).finish(OVER)
+            delivery = Delivery(spool, intent, store, lanes, watchers)
+            checkpoints = await lanes.request(Checkpoints, spool, intent, store)
+            if checkpoints.enabled:
+                delivery.copied = lambda: checkpoints.sent
+            delivered = await delivery.finish(OVER)
+            if delivery.gave_up:
+                await checkpoints.flush(lanes)  # of them the rest is made
             # NB: without checkpoints, too: a shipper may have died as it tried the storage, and left what it tried it with.
             recovery = Recovery(store, lanes, layout, spool / "ship" / "recovery", intent)
             return replace(delivered, recording=await recovery.finalise() or delivered.recording)

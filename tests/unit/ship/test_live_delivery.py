@@ -22,12 +22,14 @@ from isotrack_recorder.errors import IsotrackError, StorageError
 from isotrack_recorder.finalise.local import finish_local
 from isotrack_recorder.ship.bodies import Bodies
 from isotrack_recorder.ship.checkpoints import Checkpoints
-from isotrack_recorder.ship.deliver import OVER, Delivery, End
+from isotrack_recorder.ship.credentials import AmbientCredentials
+from isotrack_recorder.ship.deliver import NOBODY, OVER, Delivery, End
 from isotrack_recorder.ship.lanes import Lanes
 from isotrack_recorder.ship.layout import layout_of
 from isotrack_recorder.ship.live import keep_delivering
 from isotrack_recorder.ship.reclaim import reclaim
 from isotrack_recorder.ship.recover import Recovery
+from isotrack_recorder.ship.standalone import finish_recording
 from isotrack_recorder.ship.store import PART_BYTES, Part
 from isotrack_recorder.spool import writer as writer_module
 from isotrack_recorder.spool.reader import Position
@@ -460,6 +462,28 @@ async def test_an_upload_lost_behind_a_reclaimed_spool_is_made_good_by_checkpoin
     assert recording.manifest.complete
     assert media(store) == made_locally(whole, tmp_path / "local")
     assert not store.uploads
+
+
+async def test_what_the_command_line_cannot_make_of_its_spool_is_made_of_its_checkpoints(
+    spool: Path, store: CountingStore, lanes: Lanes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call, whole, intent = LiveSpool(spool, picture_bytes=30_000), tmp_path / "whole", a_shipping_intent()
+    checkpoints, shipper = Checkpoints(spool, intent, store), an_agent(spool, store, lanes)
+    call.run(50)
+    keep_copy(spool, whole)
+    await checkpoints.flush(lanes)
+    await shipper.round()
+    assert await shipper.reclaim(checkpoints.sent) > 0
+    store.uploads.clear()
+    call.run(55)
+    call.stop()
+    keep_copy(spool, whole)
+    monkeypatch.setattr("isotrack_recorder.ship.standalone.S3Store", lambda *_: store)
+    delivered = await finish_recording(spool, intent, AmbientCredentials(), NOBODY)
+    assert delivered.recording is not None
+    assert delivered.recording.manifest.complete
+    assert media(store) == made_locally(whole, tmp_path / "local")
+    assert not [key for key in store.objects if key.endswith(".ckpt")]
 
 
 async def test_a_session_whose_uploads_are_lost_again_and_again_is_left_to_checkpoints(
