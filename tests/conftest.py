@@ -51,6 +51,12 @@ def ffmpeg(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.fixture(scope="session")
+def players(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """ffmpeg, mkvmerge, mpv and VLC (`support.players`)."""
+    requirements.ensure(["integration", "players"], for_terminal(), tmp_path_factory.mktemp("apt") / "apt.log")
+
+
+@pytest.fixture(scope="session")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Chromium, for the browser's opinion."""
     requirements.ensure(["browser"], for_terminal(), tmp_path_factory.mktemp("apt") / "apt.log")

@@ -25,8 +25,10 @@ SEARCH_PATH = os.pathsep.join(
 """Users often lack the sbin folders on their PATH."""
 CNI_FOLDERS = ("/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni")
 """Where distributions put the network plugins."""
-LIBRARY_FOLDERS = ("lib/*/faketime", "lib64/faketime", "lib/faketime")
-"""Where they put libraries that are preloaded, below /usr."""
+LIBRARY_FOLDERS = tuple(
+    f"{base}/{folder}" for folder in ("faketime", "vlc/plugins/demux") for base in ("lib/*", "lib64", "lib")
+)
+"""Where they put libraries that are preloaded, and plugins, below /usr."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,7 @@ class Need:
 
 GROUPS: dict[str, tuple[Need, ...]] = {
     "integration": (Need("ffmpeg", "ffmpeg"), Need("ffprobe", "ffmpeg"), Need("mkvmerge", "mkvtoolnix")),
+    "players": (Need("mpv", "mpv"), Need("vlc", "vlc-bin"), Need("lib:libmkv_plugin.so", "vlc-plugin-base")),
     "bench": (Need("cc", "build-essential"), Need("header:srtp2/srtp.h", "libsrtp2-dev")),
     "browser": (Need("chromium", "chromium"),),
     "cluster": (
@@ -64,7 +67,7 @@ GROUPS: dict[str, tuple[Need, ...]] = {
     "clock": (Need("lib:libfaketime.so.1", "libfaketime"),),
     "images": (Need("buildah", "buildah"), Need("mmdebstrap", "mmdebstrap")),
 }
-"""What each kind of task needs. `integration`: tests with real servers; `bench`: a floor in C; `ceph`: S3 as Ceph speaks it; `cluster`: a stack;
+"""What each kind of task needs. `integration`: tests with real servers; `players`: what others say of our files; `bench`: a floor in C; `ceph`: S3 as Ceph speaks it; `cluster`: a stack;
 `clock`: a wall clock of one's own; `images`: building ours."""
 
 
