@@ -146,8 +146,10 @@ class ManifestFile(ApiModel):
     """SHA-256 over the SHA-256 sums (32 bytes each) of the file's parts: `partBytes` each, the last one what is left."""
     part_bytes: Annotated[int, Field(ge=1, le=2**40)] | None = None
     """Size of the parts that `partsSha256` is over."""
+    av_offset_ms: Annotated[float, Field(ge=-1e6, le=1e6)] | None = None
+    """How much later pictures lie beside the sound than their sender's reports say (lip sync; below 0: earlier), on average; absent where either kind is missing or has no reports. Which kind begins later, and when, is in `startMs` of the tracks."""
     summary: Annotated[str, Field(max_length=1024)] = ""
-    """One line for people: frames, share of packets received, gaps, seconds lost, drift, A/V offset (pictures minus sound), duration. `isotrack verify` says the same of what it finds in the file."""
+    """One line for people: frames, share of packets received, gaps, seconds lost, drift, A/V offset (`avOffsetMs`), from when on a kind that begins later is there (in seconds of the file), duration. `isotrack verify` says the same of what it finds in the file."""
     tracks: Annotated[tuple[ManifestTrack, ...], Field(min_length=1, max_length=8)]
     """What is in the file, in the order of its track numbers."""
 

@@ -45,6 +45,9 @@ class SoundPosition:
     """Ticks of silence that went in."""
     squeezed: int = 0
     """Ticks by which packets follow one another faster than they last."""
+    early: int = 0
+    """Sum over all packets: ticks by which they lie before their places on the timeline."""
+    packets: int = 0
     expected: tuple[str, int] | None = None
     """Base and ticks of the packet that follows the last one without a hole."""
     silent_from: int | None = None
@@ -89,6 +92,7 @@ class Continuity:
         self._form.note((data,))
         at.expected = (base, ticks + length)
         packets.append(Packet(at.position, length, data, filler=False))
+        at.early, at.packets = at.early + target - at.position, at.packets + 1
         at.position += length
         return hole, packets
 
@@ -106,12 +110,14 @@ class Continuity:
         positions = [at.position]
         if at.expected is None or at.expected[0] != base or at.silent_from is not None or at.hole_end is not None:
             return positions
-        expected, position, tolerance = at.expected[1], at.position, self._tolerance
+        expected, position, tolerance, lag = at.expected[1], at.position, self._tolerance, 0
         for ticks, target, length in coming:
             if ticks != expected or not -tolerance <= target - position <= tolerance:
                 break
-            expected, position = ticks + length, position + length
+            lag, expected, position = target - position, ticks + length, position + length
             positions.append(position)
+        if run := len(positions) - 1:  # within one lag differs by little
+            at.early, at.packets = at.early + lag * run, at.packets + run
         at.expected, at.position = (base, expected), position
         return positions
 

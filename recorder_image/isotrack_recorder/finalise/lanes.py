@@ -290,6 +290,12 @@ class SoundWriter(LaneWriter):
         return self.state.at.squeezed * 1000 // self._rate
 
     @property
+    def late_ms(self) -> float:
+        """How much later than on the timeline its packets lie in the file, on average."""
+        at = self.state.at
+        return -at.early * 1000 / (at.packets * self._rate) if at.packets else 0.0
+
+    @property
     def end_ns(self) -> int:
         """Until where there is sound, from the file's zero."""
         return self.state.at.position * SECOND // self._rate

@@ -55,6 +55,7 @@ def manifest_file(plan: FilePlan, result: FileResult, digest: FileDigest) -> Man
         sha256=digest.sha256,
         parts_sha256=digest.parts_sha256,
         part_bytes=digest.part_bytes,
+        av_offset_ms=result.av_offset_ms,
         tracks=tuple(_track(lane) for lane in result.lanes),
     )
     return file.model_copy(update={"summary": summarise(file)})

@@ -87,6 +87,8 @@ class LaneResult:
     clock: str
     sizes: tuple[SizeChange, ...]
     gaps: tuple[Gap, ...]
+    late_ms: float | None = None
+    """How much later than their sender's reports say its frames lie in the file, on average; None where none tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,13 @@ class FileResult:
     bytes: int
     """Of the whole file, head and tail included."""
     lanes: tuple[LaneResult, ...]
+
+    @property
+    def av_offset_ms(self) -> float | None:
+        """How much later pictures lie beside the sound than they should; None where that is not known."""
+        late = {lane.kind: lane.late_ms for lane in self.lanes}
+        sound, pictures = late.get(MediaKind.AUDIO), late.get(MediaKind.VIDEO)
+        return None if sound is None or pictures is None else round(pictures - sound, 1)
 
 
 Progress = Callable[[str, int], None]

@@ -30,6 +30,8 @@ from .overlap import Shift
 
 APP: Final = f"isotrack/{__version__}"
 _MS: Final = 1_000_000
+_MOST_LATE_MS: Final = 1e5
+"""Far more than any timeline comes to."""
 _order = itemgetter(0, 1)
 """Of blocks: time and track."""
 
@@ -246,6 +248,7 @@ class Part:
             clock=clock.clock if clock else "arrival",
             sizes=writer.sizes() if isinstance(writer, PictureWriter) else (),
             gaps=lane.gaps.rows(zero),
+            late_ms=_late_ms(clocks, writer.late_ms if isinstance(writer, SoundWriter) else 0.0),
         )
 
     def _packets(self, writer: SoundWriter | PictureWriter) -> tuple[int, int, int]:
@@ -261,6 +264,15 @@ class Part:
         if came and not whole and isinstance(writer, SoundWriter):
             return lane.frames, lane.packets_lost, recovered
         return came, lost, recovered
+
+
+def _late_ms(clocks: Sequence[LogTimeline], in_file_ms: float) -> float | None:
+    """Of frames of all these logs, which lie in the file `in_file_ms` later than on the timeline."""
+    told = [(late, clock.by_reports) for clock in clocks if (late := clock.late_ms) is not None]
+    if not told:
+        return None
+    late_ms = sum(late * seconds for late, seconds in told) / sum(seconds for _, seconds in told) + in_file_ms
+    return max(-_MOST_LATE_MS, min(_MOST_LATE_MS, late_ms))
 
 
 def _header(plan: FilePlan, facts: SpoolFacts) -> FileHeader:

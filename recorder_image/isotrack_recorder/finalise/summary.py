@@ -22,7 +22,15 @@ _NAMES: Final = {MediaKind.AUDIO: "sound", MediaKind.VIDEO: "pictures"}
 _FACTS: Final = tuple(
     map(
         re.compile,
-        (r"\w+ \d+ frames", r"\d+ gaps?\b", r"\d+\.\d+ s lost", r"A/V [+-]\d+ ms", r"\d+\.\d+ s(?=,|$)"),
+        (
+            r"\w+ \d+ frames",
+            r"\d+ gaps?\b",
+            r"\d+\.\d+ s lost",
+            r"A/V offset [+-]\d+ ms",
+            r"\w+ from \d+\.\d+ s on",
+            r"A/V [+-]\d+ ms",  # of the first versions: the difference of the first frames
+            r"\d+\.\d+ s(?=,|$)",
+        ),
     )
 )
 """What a line tells, found in its words."""
@@ -42,7 +50,7 @@ class TrackFigures:
     packets_lost: int
     gaps: int
     start_ms: float
-    """First frame; only the difference of two tracks is told."""
+    """First frame, from the file's zero."""
     drift_ppm: float | None
 
 
@@ -52,6 +60,7 @@ class FileFigures:
 
     tracks: tuple[TrackFigures, ...]
     lost_ms: int
+    av_offset_ms: float | None
     duration_ms: float
 
 
@@ -66,18 +75,19 @@ def recorded(file: ManifestFile) -> FileFigures:
                 packets=track.packets,
                 packets_lost=track.packets_lost,
                 gaps=len(track.gaps),
-                start_ms=track.start_ms,
+                start_ms=track.start_ms - file.start_offset_ms,
                 drift_ppm=track.drift_ppm,
             )
             for track in file.tracks
         ),
         lost_ms=sum(gap.duration_ms for track in file.tracks for gap in track.gaps if gap.reason in LOSSES),
+        av_offset_ms=file.av_offset_ms,
         duration_ms=file.duration_ms,
     )
 
 
 def tell(figures: FileFigures) -> str:
-    """Say per track frames, share of packets received and gaps; then seconds lost, drift, A/V offset and duration."""
+    """Say per track frames, share of packets received and gaps; then seconds lost, drift, A/V offset, late starts and duration."""
     return ", ".join(_facts(figures))
 
 
@@ -90,12 +100,15 @@ def _facts(figures: FileFigures) -> Iterator[str]:
     yield from (_track(track) for track in figures.tracks)
     yield f"{figures.lost_ms / 1000:.2f} s lost"
     drifts = {track.kind: track.drift_ppm for track in reversed(figures.tracks) if track.drift_ppm is not None}
-    starts = {track.kind: track.start_ms for track in reversed(figures.tracks)}
+    several = len({track.kind for track in figures.tracks}) > 1
     if drifts:
-        of = {kind: f" ({_NAMES[kind]})" if len(starts) > 1 else "" for kind in drifts}
+        of = {kind: f" ({_NAMES[kind]})" if several else "" for kind in drifts}
         yield "drift " + " and ".join(f"{drifts[kind]:+.0f} ppm{of[kind]}" for kind in MediaKind if kind in drifts)
-    if len(starts) == len(MediaKind):
-        yield f"A/V {starts[MediaKind.VIDEO] - starts[MediaKind.AUDIO]:+.0f} ms"
+    if figures.av_offset_ms is not None:
+        yield f"A/V offset {round(figures.av_offset_ms):+d} ms"
+    for track in figures.tracks:
+        if track.start_ms >= 1:
+            yield f"{_NAMES[track.kind]} from {track.start_ms / 1000:.3f} s on"
     yield f"{figures.duration_ms / 1000:.2f} s"
 
 
@@ -112,7 +125,8 @@ def contradictions(line: str, file: ManifestFile) -> Iterator[tuple[str, str]]:
 
     A fact that is not in the line, or not in our words, contradicts nothing.
     """
-    ours = summarise(file)
+    figures = recorded(file)
+    ours = ", ".join((*_facts(figures), *_formerly(figures)))
     for fact in _FACTS:
         said, true = fact.findall(line), fact.findall(ours)
         if said and said != true:
@@ -124,6 +138,13 @@ def contradictions(line: str, file: ManifestFile) -> Iterator[tuple[str, str]]:
     drifts, true_drifts = _DRIFT.findall(line), _DRIFT.findall(ours)
     if not set(drifts) <= set(true_drifts):  # the first versions told one of two
         yield " and ".join(drifts), " and ".join(true_drifts)
+
+
+def _formerly(figures: FileFigures) -> Iterator[str]:
+    """What the first versions told in other words."""
+    starts = {track.kind: track.start_ms for track in reversed(figures.tracks)}
+    if len(starts) == len(MediaKind):
+        yield f"A/V {starts[MediaKind.VIDEO] - starts[MediaKind.AUDIO]:+.0f} ms"
 
 
 def _shares(line: str) -> list[int]:

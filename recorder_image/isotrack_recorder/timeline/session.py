@@ -68,6 +68,8 @@ class LogTimeline:
     last_ticks: int = 0
     """Of the last frame that is placed."""
     by_reports: int = 0
+    late_ns: int = 0
+    """Sum over those of them that reports placed: by how much later they lie than reports say."""
     drift_from: tuple[int, int] | None = None
     drift: tuple[int, float] | None = None
 
@@ -121,6 +123,11 @@ class LogTimeline:
         """Sender's RTP clock against ours; None while too little is known."""
         return self.drift[1] if self.clock == "reports" and self.drift else None
 
+    @property
+    def late_ms(self) -> float | None:
+        """How much later than reports say the log lies, on average; None while they tell too little."""
+        return self.late_ns / self.by_reports / 1e6 if self.clock == "reports" else None
+
     def add_knot(self, bucket: Bucket, target: int, *, by_reports: bool) -> None:
         """Decide where the frames of a bucket lie."""
         expected = at_knot(self.knots[-1], self.clock_rate, bucket.ticks) if self.knots else target
@@ -130,7 +137,9 @@ class LogTimeline:
             knot = Knot(bucket.frame, bucket.ticks, expected, _slew(target - expected))
         self.knots.append(knot)
         self.knotted += 1
-        self.by_reports += by_reports
+        if by_reports:
+            self.by_reports += 1
+            self.late_ns += knot.ns - target
         self.last_ticks = bucket.last_ticks
         self._measure_drift(bucket, runs_on=knot.ns == expected)
 

@@ -46,6 +46,9 @@ class TrackVerdict:
     """Frames, as the manifest says."""
     present: int
     gaps_declared: int
+    start_ms: float
+    """First frame, from the file's zero, as found."""
+    declared_start_ms: float
     gaps_seen: int
     """Pictures: pauses of 2 s and more. Sound: silence of 100 ms and more."""
     drift_ppm: float | None
@@ -66,9 +69,9 @@ class Verdict:
     decoded_ms: float | None = None
     """Decoded sound; None without sound."""
     lost_ms: int = 0
-    offset_ms: float | None = None
-    """Start of pictures minus start of sound, as found; None where the file has one of them only."""
-    declared_offset_ms: int | None = None
+    av_offset_ms: float | None = None
+    """What the manifest says, and how far the tracks lie from where they should be; None where it says nothing."""
+    declared_av_offset_ms: float | None = None
 
     @property
     def ok(self) -> bool:
@@ -99,29 +102,24 @@ def judge(file: ManifestFile, size: int, digest: FileDigest, seen: Seen) -> Verd
     for track, stream in pairs:
         problems += (f"{track.source}: {text}" for text in _track(file, track, stream))
     sound = next(((t, s) for t, s in pairs if s.kind is MediaKind.AUDIO), None)
-    film = next(((t, s) for t, s in pairs if s.kind is MediaKind.VIDEO), None)
     if sound is not None and abs(sound[1].decoded_ms - sound[0].overlap_ms - seen.duration_ms) > SOUND_MS:
         overlap = f" and {sound[0].overlap_ms} ms overlap" if sound[0].overlap_ms else ""
         problems.append(
             f"{sound[1].decoded_ms:.0f} ms of sound decode, the file's duration is {seen.duration_ms:.0f} ms{overlap}"
         )
-    offset = declared = None
-    if sound is not None and film is not None:
-        declared = film[0].start_ms - sound[0].start_ms
-        if sound[1].first_sound_ms is not None:
-            offset = film[1].first_ms - sound[1].first_sound_ms
+    figures = _figures(file, seen)
     more = [f"and {len(problems) - MAX_PROBLEMS} more"] if len(problems) > MAX_PROBLEMS else []
     return Verdict(
         name=file.name,
         problems=tuple(problems[:MAX_PROBLEMS] + more),
-        summary=tell(_figures(file, seen)) if seen.streams else "",
-        tracks=tuple(_numbers(track, stream) for track, stream in pairs),
+        summary=tell(figures) if seen.streams else "",
+        tracks=tuple(_numbers(*row) for row in zip(file.tracks, seen.streams, recorded(file).tracks, figures.tracks)),
         bytes=size,
         duration_ms=file.duration_ms,
         decoded_ms=sound[1].decoded_ms if sound else None,
         lost_ms=lost_ms([file]),
-        offset_ms=offset,
-        declared_offset_ms=declared,
+        av_offset_ms=figures.av_offset_ms,
+        declared_av_offset_ms=file.av_offset_ms,
     )
 
 
@@ -131,12 +129,21 @@ def _figures(file: ManifestFile, seen: Seen) -> FileFigures:
     What no decoder can find (packets, drift, why something is missing) is the manifest's.
     """
     declared = recorded(file)
-    pairs = zip(declared.tracks, file.tracks, seen.streams)
+    rows = zip(declared.tracks, file.tracks, seen.streams)
+    tracks = tuple(_track_figures(file, figures, track, stream) for figures, track, stream in rows)
+    late = {kind: _late(kind, declared.tracks, tracks) for kind in MediaKind}
+    offset = declared.av_offset_ms
     return replace(
         declared,
-        tracks=tuple(_track_figures(file, figures, track, stream) for figures, track, stream in pairs),
+        tracks=tracks,
+        av_offset_ms=None if offset is None else offset + late[MediaKind.VIDEO] - late[MediaKind.AUDIO],
         duration_ms=_found(seen.duration_ms, file.duration_ms, DURATION_MS),
     )
+
+
+def _late(kind: MediaKind, declared: Sequence[TrackFigures], found: Sequence[TrackFigures]) -> float:
+    """How much later than declared the first track of a kind begins."""
+    return next((are.start_ms - said.start_ms for said, are in zip(declared, found) if said.kind is kind), 0.0)
 
 
 def _track_figures(file: ManifestFile, figures: TrackFigures, track: ManifestTrack, stream: SeenStream) -> TrackFigures:
@@ -283,7 +290,16 @@ def _uncovered(hole: Hole, gaps: Sequence[Gap], offset_ms: int) -> float:
     return hole.end_ms - hole.start_ms - covered
 
 
-def _numbers(track: ManifestTrack, stream: SeenStream) -> TrackVerdict:
+def _numbers(track: ManifestTrack, stream: SeenStream, declared: TrackFigures, found: TrackFigures) -> TrackVerdict:
     seen = len(stream.holes) if track.kind is MediaKind.VIDEO else stream.silences
     present = _present(track, stream)
-    return TrackVerdict(track.codec, track.frames, present, len(track.gaps), seen, track.drift_ppm)
+    return TrackVerdict(
+        codec=track.codec,
+        expected=track.frames,
+        present=present,
+        start_ms=found.start_ms,
+        declared_start_ms=declared.start_ms,
+        gaps_declared=len(track.gaps),
+        gaps_seen=seen,
+        drift_ppm=track.drift_ppm,
+    )

@@ -334,6 +334,42 @@ def test_a_track_for_which_there_was_never_room_is_named(
     assert manifest.complete is muted
 
 
+def test_a_camera_that_begins_late_is_in_step_with_the_sound(call: Call, tmp_path: Path) -> None:
+    """The offset is that of the lips: pictures beside sound of the same instant, by their sender's reports."""
+    alice_talks(call, picture=3.5)
+    call.write(stop=21.0)
+    file = only_file(finish(call, tmp_path))
+    assert file.av_offset_ms == pytest.approx(0, abs=3)
+    assert ", pictures from 3.0" in file.summary
+    assert ", A/V offset " in file.summary
+
+
+def test_pictures_that_travel_longer_than_their_sound_are_behind_it_until_that_is_made_up_for(
+    call: Call, tmp_path: Path
+) -> None:
+    """Reports come after 20 s; from then on it takes a second for each of 60 ms."""
+    call.person("PA_a", "alice", left=41)
+    call.track("t0001", "PA_a", "alice", "microphone", "opus", 0.1, ended=40.5)
+    call.frames("t0001", ALICE, 48_000, tone(opus_packets(2000), 0.5), reports=range(20, 40))
+    call.track("t0002", "PA_a", "alice", "camera", "vp8", 0.1, ended=40.5)
+    call.event("size", 0.2, track="t0002", timestamp=0, width=160, height=120, rotation=0)
+    frames = steady(video_frames(600) * 2, 0.5, 1 / 30)
+    call.frames("t0002", Sender(transit=ALICE.transit + 0.06), 90_000, frames, reports=range(20, 40), base=5)
+    call.write(stop=41.0)
+    assert only_file(finish(call, tmp_path)).av_offset_ms == pytest.approx(46, abs=6)
+
+
+def test_without_reports_nothing_is_said_of_the_lips(call: Call, tmp_path: Path) -> None:
+    alice_talks(call, picture=None)
+    call.track("t0002", "PA_a", "alice", "camera", "vp8", 0.1, ended=20.5)
+    call.event("size", 0.2, track="t0002", timestamp=0, width=160, height=120, rotation=0)
+    call.frames("t0002", ALICE, 90_000, steady(video_frames(150), 0.5, 1 / 30), base=5)
+    call.write(stop=21.0)
+    file = only_file(finish(call, tmp_path))
+    assert file.av_offset_ms is None
+    assert "A/V" not in file.summary
+
+
 def test_pictures_missing_over_a_short_reconnect_are_declared(call: Call, tmp_path: Path) -> None:
     """A second without pictures is no pause of the camera where the connection was gone meanwhile."""
     call.person("PA_a", "alice", left=12)

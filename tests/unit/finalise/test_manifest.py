@@ -59,17 +59,27 @@ def test_each_file_is_summed_up_in_a_line(tmp_path: Path) -> None:
     sound = sound.model_copy(update={"drift_ppm": -12.3, "gaps": ()})
 
     def drift_of(film: ManifestTrack) -> str:
-        line = summarise(file.model_copy(update={"tracks": (sound, film)}))
+        line = summarise(file.model_copy(update={"tracks": (sound, film), "av_offset_ms": -2.6}))
         before, after = line.split("drift ")
         assert before == "opus 240 frames, 0 gaps, vp8 240 frames (99.0 % of packets), 1 gap, 0.20 s lost, "
         drift, after = after.split(", ", 1)
-        assert after == "A/V +70 ms, 5.00 s"
+        assert after == "A/V offset -3 ms, pictures from 0.070 s on, 5.00 s"
         return drift
 
     assert drift_of(film) == "-12 ppm (sound)"
     assert drift_of(film.model_copy(update={"drift_ppm": 40.2})) == "-12 ppm (sound) and +40 ppm (pictures)"
     alone = file.model_copy(update={"tracks": (sound,)})
     assert summarise(alone) == "opus 240 frames, 0 gaps, 0.00 s lost, drift -12 ppm, 5.00 s"
+
+
+def test_an_offset_that_is_not_known_is_not_told() -> None:
+    """A kind that begins late says nothing about lip sync."""
+    late = TRACK.model_copy(update={"kind": MediaKind.VIDEO, "codec": "vp8", "start_ms": 2925})
+    line = summarise(FILE.model_copy(update={"tracks": (TRACK, late)}))
+    assert (
+        line == "opus 1 frames (100.0 % of packets), 0 gaps, vp8 1 frames (100.0 % of packets), 0 gaps, 0.00 s lost, "
+        "pictures from 2.925 s on, 1.00 s"
+    )
 
 
 def test_all_of_it_came_only_where_nothing_was_lost() -> None:

@@ -48,6 +48,7 @@ def file(*tracks: ManifestTrack, **changed: Any) -> ManifestFile:
     values: dict[str, Any] = {
         "name": "a.mkv", "attempt": 1, "layer": "default", "output_type": OutputType.AUDIO_VIDEO, "container": Container.MKV,
         "user_id": "alice", "peer_id": "PA_a", "start_offset_ms": OFFSET, "duration_ms": 10_200, "bytes": 600_000, "sha256": SHA,
+        "av_offset_ms": 1.0,
         "tracks": tracks or (sound(), film()),
     }  # fmt: skip
     return ManifestFile(**values | changed)
@@ -87,7 +88,15 @@ def test_what_agrees_is_proven_with_its_numbers() -> None:
         ("vp8", 210, 12.0),
     ]
     assert [(track.gaps_seen, track.gaps_declared) for track in verdict.tracks] == [(1, 1), (1, 2)]
-    assert (verdict.lost_ms, verdict.offset_ms, verdict.declared_offset_ms) == (4_167, 100.0, 100)
+    assert [(track.start_ms, track.declared_start_ms) for track in verdict.tracks] == [(0, 0), (100, 100)]
+    assert (verdict.lost_ms, verdict.av_offset_ms, verdict.declared_av_offset_ms) == (4_167, 1.0, 1.0)
+
+
+def test_pictures_that_lie_elsewhere_are_out_of_step_by_as_much() -> None:
+    verdict = judge(file(), 600_000, DIGEST, seen(heard(), shown(first_ms=140)))
+    assert (verdict.av_offset_ms, verdict.declared_av_offset_ms) == (41.0, 1.0)
+    assert "A/V offset +41 ms, pictures from 0.140 s on" in verdict.summary
+    assert judge(file(av_offset_ms=None), 600_000, DIGEST, seen()).av_offset_ms is None
 
 
 @pytest.mark.parametrize(
@@ -116,8 +125,9 @@ def test_sound_of_a_fast_clock_may_decode_to_more_by_what_is_declared() -> None:
 
 LINE = (
     "opus 500 frames (98.0 % of packets), 1 gap, vp8 210 frames (90.9 % of packets), 2 gaps, 4.17 s lost, "
-    "drift +12 ppm (pictures), A/V +100 ms, 10.20 s"
+    "drift +12 ppm (pictures), A/V offset +1 ms, pictures from 0.100 s on, 10.20 s"
 )
+STEP = "A/V offset +1 ms, pictures from 0.100 s on"
 
 
 @pytest.mark.parametrize(
@@ -127,6 +137,7 @@ LINE = (
         pytest.param(LINE, id="ours"),
         pytest.param(LINE.replace(" (pictures)", ""), id="drift-as-version-0.1-began"),
         pytest.param(LINE.replace("98.0 %", "98.1 %"), id="shares-rounded-up-as-version-0.1-began"),
+        pytest.param(LINE.replace(STEP, "A/V +100 ms"), id="first-frames-as-version-0.1-began"),
         pytest.param(LINE.removesuffix(", 10.20 s"), id="fewer-facts"),
         pytest.param(f"{LINE}, 12 dB of noise, 3 people", id="more-facts"),
         pytest.param("sound whole, pictures nearly", id="other-words"),
@@ -146,7 +157,9 @@ def test_a_summary_of_another_version_may_have_other_words(line: str) -> None:
         ("vp8 210 frames", "vp8 211 frames"),
         ("vp8 210 frames", "av1 210 frames"),
         ("+12 ppm", "+1 ppm"),
-        ("A/V +100 ms", "A/V +0 ms"),
+        ("A/V offset +1 ms", "A/V offset +9 ms"),
+        ("pictures from 0.100 s on", "pictures from 2.100 s on"),
+        (STEP, "A/V +0 ms"),
         (", 10.20 s", ", 20.20 s"),
         (", vp8 210 frames (90.9 % of packets), 2 gaps", ""),
         ("90.9 %", f"{'9' * 800}.9 %"),

@@ -121,7 +121,7 @@ def test_the_line_of_a_file_that_nobody_touched_is_the_manifests(
     code, out = verify(original, capsys)
     assert code == 0, out
     assert out.splitlines()[0] == f"ok    {file.name}: {file.summary}"
-    for part in ("opus 390 frames, ", "vp8 105 frames, ", " s lost, ", "A/V +500 ms, "):
+    for part in ("opus 390 frames, ", "vp8 105 frames, ", " s lost, ", "A/V offset +", "pictures from 0.500 s on, "):
         assert part in file.summary, file.summary
 
 
@@ -138,7 +138,7 @@ def test_the_line_tells_what_was_found_and_then_what_is_wrong(
     assert line.startswith("FAIL  ")
     found, wrong = line.split("; wrong: ")
     assert "vp8 105 frames, 1 gap, " in found
-    assert "A/V +500 ms" in found
+    assert "A/V offset +300 ms, pictures from 0.500 s on" in found
     for part in ("105 frames are there, the manifest says 112", "camera: undeclared gap: "):
         assert part in wrong
 
@@ -160,8 +160,8 @@ def test_json_tells_the_same(original: Path, capsys: pytest.CaptureFixture[str])
     assert [(track["codec"], track["expected"], track["present"]) for track in file["tracks"]] == [
         ("opus", 390, 390), ("vp8", 105, 105),
     ]  # fmt: skip
-    assert {"lostMs", "offsetMs", "declaredOffsetMs", "durationMs", "decodedMs"} <= set(file)
-    assert all("driftPpm" in track for track in file["tracks"])
+    assert {"lostMs", "avOffsetMs", "declaredAvOffsetMs", "durationMs", "decodedMs"} <= set(file)
+    assert all({"driftPpm", "startMs", "declaredStartMs"} <= set(track) for track in file["tracks"])
     manifest = json.loads((original / "recording.json").read_text())
     assert file["summary"] == manifest["files"][0]["summary"]
 
