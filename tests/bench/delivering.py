@@ -119,7 +119,7 @@ class MeteredStore(S3Store):
         requests.meter = self._meter = meter
         self._recording = recording
 
-    def put(self, key: str, body: bytes | bytearray | Streamed, content_type: str) -> ObjectInfo:
+    def put(self, key: str, body: bytes | Streamed, content_type: str) -> ObjectInfo:
         """See Store."""
         answer = super().put(key, body, content_type)
         if key == self._recording:

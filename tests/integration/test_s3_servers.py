@@ -45,7 +45,9 @@ STARTED: dict[str, Callable[[Path], AbstractContextManager[S3Info]]] = {
     RCLONE: rclone_server,
 }
 
-HONEST = Capabilities(create_once=True, checks_md5=True, etag_is_md5=True, lists_uploads=True, deletes=True)
+HONEST = Capabilities(
+    create_once=True, checks_sha256=True, checks_md5=True, etag_is_md5=True, lists_uploads=True, deletes=True
+)
 
 
 @pytest.fixture(scope="module")

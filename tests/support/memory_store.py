@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from isotrack_recorder.checksums import sums_of
 from isotrack_recorder.clocks import Bounds
 from isotrack_recorder.ship.retry import Patience
 from isotrack_recorder.ship.store import (
@@ -63,11 +64,11 @@ class MemoryStore:
     def probe(self, key: str) -> Capabilities:
         self.before("probe", key)
         self.capabilities = Capabilities(
-            create_once=True, checks_md5=True, etag_is_md5=True, lists_uploads=True, deletes=True
+            create_once=True, checks_sha256=True, checks_md5=True, etag_is_md5=True, lists_uploads=True, deletes=True
         )
         return self.capabilities
 
-    def put(self, key: str, body: bytes | bytearray | Streamed, content_type: str) -> ObjectInfo:
+    def put(self, key: str, body: bytes | Streamed, content_type: str) -> ObjectInfo:
         self.before("put", key)
         data = _read(body)
         self._keep(key, data, content_type, hashlib.md5(data, usedforsecurity=False).hexdigest())
@@ -127,13 +128,14 @@ class MemoryStore:
         self.content_types[key] = content_type
         return upload_id
 
-    def upload_part(self, key: str, upload_id: str, number: int, body: bytes | bytearray) -> Part:
+    def upload_part(self, key: str, upload_id: str, number: int, body: bytes | Streamed) -> Part:
         self.before("upload_part", key)
         if upload_id not in self.uploads:
             raise UploadLostError(f"no upload {upload_id}")
-        self.uploads[upload_id].parts[number] = bytes(body)
-        md5 = hashlib.md5(body, usedforsecurity=False).digest()
-        return Part(number, md5.hex(), len(body), md5, zlib.crc32(body))
+        data = self.uploads[upload_id].parts[number] = _read(body)
+        md5 = hashlib.md5(data, usedforsecurity=False).digest()
+        taken = b"" if self.capabilities.checks_sha256 else md5
+        return Part(number, md5.hex(), len(data), taken, zlib.crc32(data), hashlib.sha256(data).digest())
 
     def complete_upload(self, key: str, upload_id: str, parts: Sequence[Part]) -> ObjectInfo | None:
         self.before("complete_upload", key)
@@ -167,12 +169,12 @@ class MemoryStore:
         self.puts.append(key)
 
 
-def _read(body: bytes | bytearray | Streamed) -> bytes:
-    """What arrives, checked against the checksums that would be sent with it."""
+def _read(body: bytes | Streamed) -> bytes:
+    """What arrives, checked against what is known of it."""
     if not isinstance(body, Streamed):
         return bytes(body)
     with body.open() as reader:
         data = reader.read()
-    assert (len(data), zlib.crc32(data)) == (body.size, body.crc32)
-    assert hashlib.md5(data, usedforsecurity=False).digest() == body.md5
+    assert len(data) == body.size
+    assert body.sums is None or body.sums == sums_of([data])
     return data

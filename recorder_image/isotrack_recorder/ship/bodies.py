@@ -3,19 +3,21 @@
     <folder>/<hash of the name>.00001        part 1, waits for its head until the file is finished
     <folder>/<hash of the name>.00002 …      go away when the storage has acknowledged them
 
-So memory holds a part only while it is sent, and what was muxed outlives the process.
+So no part is ever in memory as a whole, and what was muxed outlives the process.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from isotrack_recorder.finalise.model import Progress
 
-from .store import PART_BYTES
+from .store import PART_BYTES, Streamed
 
 
 class Bodies:
@@ -62,18 +64,15 @@ class Bodies:
         except FileNotFoundError:
             return 0
 
-    def read(self, name: str, part: int, size: int) -> bytearray:
-        """One part: its first `size` bytes. OSError when it is not here whole."""
+    def part(self, name: str, part: int, size: int) -> Streamed:
+        """One part: its first `size` bytes, read as they are sent.
+
+        Raises:
+            OSError: it is not here whole.
+        """
         path = self._path(name, part)
-        body = bytearray(size)
-        with path.open("rb", buffering=0) as file:
-            view = memoryview(body)
-            while view:
-                count = file.readinto(view)
-                if not count:
-                    raise OSError(f"{path} ends before its {size} bytes")
-                view = view[count:]
-        return body
+        _Beginning(path, size).close()
+        return Streamed(size, lambda: cast("BinaryIO", _Beginning(path, size)))
 
     def drop(self, name: str, part: int) -> None:
         """Forget one part."""
@@ -87,6 +86,26 @@ class Bodies:
 
     def _path(self, name: str, part: int) -> Path:
         return self._folder / f"{_hash(name)}.{part:05}"
+
+
+class _Beginning(io.FileIO):
+    """The first `size` bytes of a file. OSError when it has fewer."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        super().__init__(path)
+        self._size = size
+        if os.fstat(self.fileno()).st_size < size:
+            self.close()
+            raise OSError(f"{path} ends before its {size} bytes")
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """See RawIOBase."""
+        left = max(0, self._size - self.tell())
+        return super().read(left if size is None or size < 0 else min(size, left)) or b""
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """See RawIOBase."""
+        return super().seek(self._size + offset) if whence == io.SEEK_END else super().seek(offset, whence)
 
 
 def part_sizes(size: int) -> Iterator[tuple[int, int]]:

@@ -34,20 +34,12 @@ LEDGER_NAME: Final = "ledger.ndjson"
 MAX_LINE_BYTES: Final = 8 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class SentPart:
-    """One part that the storage acknowledged."""
-
-    part: Part
-    sha256: bytes
-
-
 @dataclass(slots=True)
 class Upload:
     """A multipart upload that is not complete."""
 
     upload_id: str
-    parts: dict[int, SentPart] = field(default_factory=dict)
+    parts: dict[int, Part] = field(default_factory=dict)
 
 
 class Ledger:
@@ -87,11 +79,10 @@ class Ledger:
         """Note that an upload was begun."""
         self._add({"upload": {"name": name, "id": upload_id}})
 
-    def add_part(self, name: str, sent: SentPart) -> None:
+    def add_part(self, name: str, part: Part) -> None:
         """Note a part."""
-        part = sent.part
         row = {"name": name, "number": part.number, "etag": part.etag, "size": part.size, "md5": part.md5.hex()}
-        self._add({"part": {**row, "crc32": part.crc32, "sha256": sent.sha256.hex()}})
+        self._add({"part": {**row, "crc32": part.crc32, "sha256": part.sha256.hex()}})
 
     def forget_upload(self, name: str) -> None:
         """The storage has lost an upload, or it is not wanted any more."""
@@ -131,10 +122,11 @@ class Ledger:
             row = fact["part"]
             number, size = int(row["number"]), int(row["size"])
             md5, sha256 = bytes.fromhex(row["md5"]), bytes.fromhex(row["sha256"])
-            if not 1 <= number <= MAX_PARTS or not 1 <= size <= PART_BYTES or (len(md5), len(sha256)) != (16, 32):
+            is_part = 1 <= number <= MAX_PARTS and 1 <= size <= PART_BYTES
+            if not is_part or len(md5) not in (0, 16) or len(sha256) != 32:
                 raise ValueError("no part has such a number, size or sum")
-            part = Part(number, str(row["etag"]), size, md5, int(row["crc32"]) & 0xFFFFFFFF)
-            self._uploads[str(row["name"])].parts[number] = SentPart(part, sha256)
+            part = Part(number, str(row["etag"]), size, md5, int(row["crc32"]) & 0xFFFFFFFF, sha256)
+            self._uploads[str(row["name"])].parts[number] = part
 
     def _read(self) -> None:
         try:

@@ -1,10 +1,11 @@
 """S3: the Store that ships everything.
 
 One S3Store serves one bucket and is shared by all worker threads. Here is what is asked for and what the answers are to the rest
-of `ship`; each call repeats itself within the store's Patience, which is the business of `s3_requests`. Uploads carry checksums
-that the server checks on arrival: Content-MD5 at custom endpoints (all servers know it), CRC-32 at AWS and where the probe found
-MD5 to be ignored; both as plain headers (`s3_fields`). What a server keeps of S3's promises is asked once (`probe`) and gone by
-from then on.
+of `ship`; each call repeats itself within the store's Patience, which is the business of `s3_requests`. Uploads carry sums
+that the server checks on arrival: the SHA-256 that they are signed with; where the probe found it to be ignored, Content-MD5, and
+where that is ignored, too, CRC-32, which AWS always gets; both as plain headers (`s3_fields`). Each byte is summed once: a
+SHA-256 that the manifest wants is also what the request is signed with. What a server keeps of S3's promises is asked once
+(`probe`) and gone by from then on.
 
 The client library is behind `s3_client`, what its answers mean in `s3_errors`.
 """
@@ -15,10 +16,10 @@ import hashlib
 import logging
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from isotrack_api.intent import S3Destination
+from isotrack_recorder.checksums import Sums
 from isotrack_recorder.clocks import Bounds
 from isotrack_recorder.errors import StorageError, StorageRefusedError
 
@@ -26,16 +27,14 @@ from .credentials import CredentialSource
 from .retry import Patience
 from .s3_errors import Consequence
 from .s3_fields import (
-    body_of,
     crc32_field,
-    crc32_header,
     encryption_fields,
     etag_of,
     md5_field,
-    md5_header,
     opened,
     read_body,
     size_of,
+    sums_of_body,
     unix_seconds,
     version_of,
 )
@@ -123,17 +122,21 @@ class S3Store:
 
     # ── objects ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def put(self, key: str, body: bytes | bytearray | Streamed, content_type: str) -> ObjectInfo:
+    def put(self, key: str, body: bytes | Streamed, content_type: str) -> ObjectInfo:
         """Store an object, replacing what is there."""
+        known = body.sums if isinstance(body, Streamed) else None
 
         def send(client: S3Client) -> ObjectInfo:
-            with opened(body) as data:
+            nonlocal known
+            # NB: anew after a failure: bytes that are not what they were would be refused for ever.
+            sums, known = known or self._sums(body), None
+            with opened(body) as data, self._requests.signed_by(sums.sha256):
                 answer = client.put_object(
                     Bucket=self.bucket,
                     Key=key,
                     Body=data,
                     ContentType=content_type,
-                    **self._checksum(body),
+                    **self._checksum(sums),
                     **self._encryption,
                 )
             self._check_encrypted(answer)
@@ -159,6 +162,7 @@ class S3Store:
         content_type: str,
         *,
         if_absent: bool = False,
+        sha256_of: bytes | None = None,
         md5_of: bytes | None = None,
         crc32_of: bytes | None = None,
     ) -> Consequence | None:
@@ -166,18 +170,22 @@ class S3Store:
 
         Args:
             if_absent: Only if there is no object.
+            sha256_of: Sign with the SHA-256 of these bytes instead of the body's, and send no checksum.
             md5_of: Send the MD5 of these bytes instead of the body's own checksum.
             crc32_of: Send the CRC-32 of these bytes instead.
         """
         more: dict[str, Any] = {"IfNoneMatch": "*"} if if_absent else {}
 
         def send(client: S3Client) -> Consequence | None:
-            checksum = self._checksum(body)
+            sums = self._sums(body)
+            checksum, sha256 = self._checksum(sums), sums.sha256
+            if sha256_of is not None:
+                checksum, sha256 = {}, hashlib.sha256(sha256_of).digest()
             if md5_of is not None:
-                checksum = md5_header(md5_of)
+                checksum = md5_field(hashlib.md5(md5_of, usedforsecurity=False).digest())
             if crc32_of is not None:
-                checksum = crc32_header(crc32_of)
-            with opened(body) as data:
+                checksum = crc32_field(zlib.crc32(crc32_of))
+            with opened(body) as data, self._requests.signed_by(sha256):
                 answer = client.put_object(
                     Bucket=self.bucket,
                     Key=key,
@@ -191,8 +199,12 @@ class S3Store:
             return None
 
         told = {Consequence.EXISTS, Consequence.UNSUPPORTED}
-        if md5_of is not None or crc32_of is not None:
+        if sha256_of is not None or md5_of is not None or crc32_of is not None:
             told |= {Consequence.DAMAGED, Consequence.FAILED}
+        if sha256_of is not None:
+            told.add(
+                Consequence.CREDENTIALS
+            )  # "the signature does not match": its own sum of the body was signed otherwise
         expected: dict[Consequence, Consequence | None] = {consequence: consequence for consequence in told}
         return self._requests.call("PutObject", send, expected)
 
@@ -338,32 +350,30 @@ class S3Store:
                 self.abort_upload(key, orphan)
         return begun
 
-    def upload_part(self, key: str, upload_id: str, number: int, body: bytes | bytearray) -> Part:
+    def upload_part(self, key: str, upload_id: str, number: int, body: bytes | Streamed) -> Part:
         """Send one part; sending a number again replaces it.
 
         Raises:
             UploadLostError: the upload is unknown, or the storage does not let this part be replaced: begin again.
         """
-        part = Part(number, "", len(body), hashlib.md5(body, usedforsecurity=False).digest(), zlib.crc32(body))
-
-        # of what the part has already: sums cost as much as sending
-        checksum = crc32_field(part.crc32) if self._uses_crc32 else md5_field(part.md5)
 
         def send(client: S3Client) -> Part | None:
-            answer = client.upload_part(
-                Bucket=self.bucket,
-                Key=key,
-                UploadId=upload_id,
-                PartNumber=number,
-                Body=body_of(body),
-                **checksum,
-            )
-            return replace(part, etag=etag_of(answer))
+            sums = self._sums(body, crc32=True)
+            with opened(body) as data, self._requests.signed_by(sums.sha256):
+                answer = client.upload_part(
+                    Bucket=self.bucket,
+                    Key=key,
+                    UploadId=upload_id,
+                    PartNumber=number,
+                    Body=data,
+                    **self._checksum(sums),
+                )
+            return Part(number, etag_of(answer), size_of(body), sums.md5, sums.crc32, sums.sha256)
 
         sent = self._requests.call("UploadPart", send, {Consequence.UNSUPPORTED: None})
         if sent is None:  # rclone says so of a part that it has passed on already
             raise UploadLostError(f"part {number} of {key!r} cannot be replaced at {self._requests.place}")
-        return self._sent(sent, part.size)
+        return self._sent(sent, sent.size)
 
     def complete_upload(self, key: str, upload_id: str, parts: Sequence[Part]) -> ObjectInfo | None:
         """Make the object of its parts; None when the upload is gone: the object tells whether it was made."""
@@ -450,8 +460,20 @@ class S3Store:
     def _uses_crc32(self) -> bool:
         return self._requests.is_aws or (self._capabilities.checks_crc32 and not self._capabilities.checks_md5)
 
-    def _checksum(self, body: bytes | bytearray | Streamed) -> dict[str, Any]:
-        return crc32_header(body) if self._uses_crc32 else md5_header(body)
+    @property
+    def _uses_md5(self) -> bool:
+        """Buckets that lock new objects want one of the two: a SHA-256 that is signed does not count there."""
+        found = self._capabilities
+        return not self._uses_crc32 and (found.retains or not found.checks_sha256)
+
+    def _sums(self, body: bytes | Streamed, *, crc32: bool = False) -> Sums:
+        """Those that a request with this body carries, of its bytes as they are now."""
+        return sums_of_body(body, crc32=crc32 or self._uses_crc32, md5=self._uses_md5)
+
+    def _checksum(self, sums: Sums) -> dict[str, Any]:
+        if self._uses_crc32:
+            return crc32_field(sums.crc32)
+        return md5_field(sums.md5) if self._uses_md5 else {}
 
     def _crc_of(self, answer: Mapping[str, Any]) -> str:
         """The checksum that the storage took itself. One that does not check them repeats what it was told."""

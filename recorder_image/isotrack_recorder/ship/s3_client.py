@@ -32,6 +32,17 @@ READ_SECONDS: Final = 20
 COMPLETE_SECONDS: Final = 600
 """The same for the completion of an upload: servers that copy its parts into one file answer when that is done."""
 _AHEAD: Final = "isotrack_ahead_seconds"
+_SHA256: Final = "isotrack_sha256"
+
+
+@dataclass(frozen=True, slots=True)
+class Signing:
+    """What requests are signed with; asked for each of them, in the thread that sends it."""
+
+    ahead: Callable[[], float]
+    """Seconds from now: the time that they are signed for."""
+    sha256: Callable[[], bytes | None]
+    """Of the body, where it is known already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +85,9 @@ def place_of(destination: S3Destination) -> str:
 
 
 def connect(
-    destination: S3Destination, credentials: Credentials | None, ca_file: Path | None, ahead: Callable[[], float]
+    destination: S3Destination, credentials: Credentials | None, ca_file: Path | None, signing: Signing
 ) -> Connection:
-    """Make a client; nothing is sent yet. Requests are signed for the time that is `ahead()` seconds from now.
+    """Make a client; nothing is sent yet.
 
     Buckets are paths at endpoints of one's own unless the destination says otherwise: few such servers know them as host names.
 
@@ -95,8 +106,8 @@ def connect(
         style = "path"
         client = _client(session, destination, credentials, ca_file, style, READ_SECONDS)
     patient = _client(session, destination, credentials, ca_file, style, COMPLETE_SECONDS)
-    _sign_ahead(client, ahead)
-    _sign_ahead(patient, ahead)
+    _sign(client, signing)
+    _sign(patient, signing)
     place = place_of(destination) if is_aws else _without_user(client.meta.endpoint_url)
     return Connection(client, patient, place, is_aws)
 
@@ -151,19 +162,20 @@ def _client(
         raise ConfigError(f"storage settings are not usable: {type(error).__name__}") from None
 
 
-def _sign_ahead(client: S3Client, ahead: Callable[[], float]) -> None:
-    """Have the client sign by another clock than this machine's (Signature Version 4 holds the time of the request)."""
-    _know_other_clocks()
+def _sign(client: S3Client, signing: Signing) -> None:
+    """Have the client sign by what we know (Signature Version 4 holds the time of the request and the SHA-256 of its body)."""
+    _use_our_signer()
 
     def note(request: Any, **_: object) -> None:
-        request.context[_AHEAD] = ahead()
+        request.context[_AHEAD] = signing.ahead()
+        request.context[_SHA256] = signing.sha256()
 
     client.meta.events.register("before-sign.s3", note)
 
 
 @functools.cache
-def _know_other_clocks() -> None:
-    """Teach the library's signer to: it has no setting for it, and reads the clock itself."""
+def _use_our_signer() -> None:
+    """Teach the library's signer: it has no setting for it, reads the clock itself, and takes the sum of each body anew."""
     from botocore import auth
 
     class Signer(auth.S3SigV4Auth):
@@ -173,6 +185,10 @@ def _know_other_clocks() -> None:
                 now = datetime.strptime(request.context["timestamp"], auth.SIGV4_TIMESTAMP).replace(tzinfo=UTC)
                 request.context["timestamp"] = (now + timedelta(seconds=seconds)).strftime(auth.SIGV4_TIMESTAMP)
             super()._modify_request_before_signing(request)  # type: ignore[misc]  # the stubs leave it out
+
+        def payload(self, request: Any) -> str:
+            known: bytes | None = request.context.get(_SHA256)
+            return super().payload(request) if known is None else known.hex()
 
     auth.AUTH_TYPE_MAPS["s3v4"] = Signer
 

@@ -7,22 +7,20 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import hashlib
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, Final
 
 from isotrack_api.base import EncryptionMode
 from isotrack_api.intent import S3Destination
+from isotrack_recorder.checksums import Sums, sums_of
+from isotrack_recorder.errors import IsotrackError
 
 from .store import Streamed
 
-
-def body_of(data: bytes | bytearray) -> bytes:
-    """boto3 takes both; its type stubs know one. A copy would hold each part twice."""
-    return cast("bytes", data)
+_CHUNK: Final = 128 * 1024
+"""What the client library reads of a body at a time, too."""
 
 
 def encryption_fields(destination: S3Destination) -> dict[str, Any]:
@@ -58,28 +56,40 @@ def version_of(answer: Mapping[str, Any]) -> str:
     return "" if version == "null" else version
 
 
-def md5_header(body: bytes | bytearray | Streamed) -> dict[str, Any]:
-    """Content-MD5 of a body."""
-    return md5_field(body.md5 if isinstance(body, Streamed) else hashlib.md5(body, usedforsecurity=False).digest())
+def sums_of_body(body: bytes | Streamed, *, crc32: bool, md5: bool) -> Sums:
+    """Sums of a body as it is now.
+
+    Raises:
+        IsotrackError: it cannot be read. To send it again is no remedy.
+    """
+    try:
+        with opened(body) as data:
+            return sums_of(_chunks(data), crc32=crc32, md5=md5)
+    except OSError as error:
+        raise IsotrackError(f"what is to be sent cannot be read from the disk: {error.strerror or error}") from error
 
 
-def crc32_header(body: bytes | bytearray | Streamed) -> dict[str, Any]:
-    """CRC-32 of a body."""
-    return crc32_field(body.crc32 if isinstance(body, Streamed) else zlib.crc32(body))
+def _chunks(data: Any) -> Iterator[bytes | memoryview]:
+    if isinstance(data, bytes):
+        view = memoryview(data)
+        yield from (view[at : at + _CHUNK] for at in range(0, len(view), _CHUNK))
+    else:
+        while chunk := data.read(_CHUNK):
+            yield chunk
 
 
 def md5_field(md5: bytes) -> dict[str, Any]:
-    """Content-MD5 from a sum that is there already."""
+    """Content-MD5 of a body."""
     return {"ContentMD5": _base64(md5)}
 
 
 def crc32_field(crc32: int) -> dict[str, Any]:
-    """CRC-32 from a sum that is there already; of a body, or of one part in the list of an upload."""
+    """CRC-32 of a body, or of one part in the list of an upload."""
     return {"ChecksumCRC32": _base64(crc32.to_bytes(4, "big"))}
 
 
 @contextlib.contextmanager
-def opened(body: bytes | bytearray | Streamed) -> Iterator[Any]:
+def opened(body: bytes | Streamed) -> Iterator[Any]:
     """What the client library sends."""
     if isinstance(body, Streamed):
         with body.open() as reader:
@@ -88,7 +98,7 @@ def opened(body: bytes | bytearray | Streamed) -> Iterator[Any]:
         yield body
 
 
-def size_of(body: bytes | bytearray | Streamed) -> int:
+def size_of(body: bytes | Streamed) -> int:
     """Bytes of a body."""
     return body.size if isinstance(body, Streamed) else len(body)
 

@@ -43,6 +43,7 @@ class Probed(Protocol):
         content_type: str,
         *,
         if_absent: bool = False,
+        sha256_of: bytes | None = None,
         md5_of: bytes | None = None,
         crc32_of: bytes | None = None,
     ) -> Consequence | None: ...
@@ -65,6 +66,7 @@ def probe(store: Probed, key: str) -> Capabilities:
     """
     stored = store.put(key, FIRST, CONTENT_TYPE)
     create_once = store.try_put(key, SECOND, CONTENT_TYPE, if_absent=True) is Consequence.EXISTS
+    checks_sha256 = store.try_put(key, SECOND, CONTENT_TYPE, sha256_of=FIRST) in {*REFUSED, Consequence.CREDENTIALS}
     checks_md5 = store.try_put(key, SECOND, CONTENT_TYPE, md5_of=FIRST) in REFUSED
     checks_crc32 = False
     if not checks_md5:
@@ -77,6 +79,7 @@ def probe(store: Probed, key: str) -> Capabilities:
     store.delete(key)
     return Capabilities(
         create_once=create_once,
+        checks_sha256=checks_sha256,
         checks_md5=checks_md5,
         checks_crc32=checks_crc32,
         etag_is_md5=bool(seen and body and seen.etag == hashlib.md5(body, usedforsecurity=False).hexdigest()),

@@ -15,11 +15,12 @@ What is asked for is in `s3`, the client library behind `s3_client`, what its an
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -29,7 +30,7 @@ from isotrack_recorder.errors import StorageRefusedError
 
 from .credentials import Credentials, CredentialSource, read_authority
 from .retry import Patience, full_jitter
-from .s3_client import Connection, Failure, connect, failure_of, place_of
+from .s3_client import Connection, Failure, Signing, connect, failure_of, place_of
 from .s3_errors import Consequence
 from .store import Traffic, Trouble, UploadLostError
 
@@ -69,7 +70,7 @@ class Requests:
         """Of our clock, the time that requests are signed for."""
         self._clock: Bounds | None = None
         self._asked = threading.local()
-        """`ns`: when this thread's request went out, by CLOCK_MONOTONIC."""
+        """`ns`: when this thread's request went out, by CLOCK_MONOTONIC. `sha256`: what its body is signed by."""
         self._traffic = Traffic()
 
     @property
@@ -107,6 +108,15 @@ class Requests:
     def clock(self) -> Bounds | None:
         """Between which values the storage's clock minus our CLOCK_MONOTONIC lies, by all answers so far."""
         return self._clock
+
+    @contextlib.contextmanager
+    def signed_by(self, sha256: bytes) -> Iterator[None]:
+        """In this thread, the body of the next request has this SHA-256: it is signed by it, unread."""
+        self._asked.sha256 = sha256
+        try:
+            yield
+        finally:
+            self._asked.sha256 = None
 
     def count_sent(self, size: int) -> None:
         """Add to the traffic what the storage took: a body of `size` bytes."""
@@ -196,9 +206,8 @@ class Requests:
         with self._lock:
             if self._connection is None:
                 self._secret = self._read_secret()
-                connection = connect(
-                    self._destination, self._secret.credentials, self._source.ca_file, lambda: self._ahead
-                )
+                signing = Signing(lambda: self._ahead, lambda: getattr(self._asked, "sha256", None))
+                connection = connect(self._destination, self._secret.credentials, self._source.ca_file, signing)
                 for client in (connection.client, connection.patient):
                     client.meta.events.register("before-send.s3", self._note_sent)
                     client.meta.events.register("after-call.s3", self._note_time)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Final, NamedTuple, Protocol
 
+from isotrack_recorder.checksums import Sums
 from isotrack_recorder.clocks import Bounds
 from isotrack_recorder.errors import StorageError
 
@@ -32,6 +33,8 @@ class Capabilities:
     create_once: bool = False
     """`If-None-Match: *` is honoured. Else `put_once` looks before it puts: two writers at the same instant both win, so
     what is written once must be the same from either, or its key unique to its writer."""
+    checks_sha256: bool = False
+    """A body that does not match the SHA-256 it is signed with is refused: then no other sum is needed on the way."""
     checks_md5: bool = False
     """A body that does not match its Content-MD5 is refused."""
     checks_crc32: bool = False
@@ -50,7 +53,7 @@ class Capabilities:
     @property
     def checks_arrival(self) -> bool:
         """Damage on the way is noticed by the storage. Else only by reading back."""
-        return self.checks_md5 or self.checks_crc32
+        return self.checks_sha256 or self.checks_md5 or self.checks_crc32
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +102,10 @@ class Streamed:
     """A body that is read while it is sent, from the start at each try."""
 
     size: int
-    md5: bytes
-    crc32: int
     open: Callable[[], BinaryIO]
     """A reader of exactly `size` bytes that can seek; closed by whoever opens it."""
+    sums: Sums | None = None
+    """All of them, where they are known already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +116,9 @@ class Part:
     etag: str
     size: int
     md5: bytes
+    """Empty where the storage checked another sum when it arrived."""
     crc32: int
+    sha256: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +180,7 @@ class Store(Protocol):
         """
         ...
 
-    def put(self, key: str, body: bytes | bytearray | Streamed, content_type: str) -> ObjectInfo:
+    def put(self, key: str, body: bytes | Streamed, content_type: str) -> ObjectInfo:
         """Store an object, replacing what is there."""
         ...
 
@@ -226,8 +231,8 @@ class Store(Protocol):
         """Begin a multipart upload; its id."""
         ...
 
-    def upload_part(self, key: str, upload_id: str, number: int, body: bytes | bytearray) -> Part:
-        """Send one part. UploadLostError when the upload is unknown."""
+    def upload_part(self, key: str, upload_id: str, number: int, body: bytes | Streamed) -> Part:
+        """Send one part; all sums of it are taken on the way. UploadLostError when the upload is unknown."""
         ...
 
     def complete_upload(self, key: str, upload_id: str, parts: Sequence[Part]) -> ObjectInfo | None:

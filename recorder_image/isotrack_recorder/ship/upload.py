@@ -3,7 +3,7 @@
     part 2, 3, … go out while the file grows; each is noted in the ledger, then its bytes on the disk go away
     finished: the parts that are left ─▶ head into part 1, part 1 ─▶ complete ─▶ verify ─▶ the file's checksums
 
-A file that fits into one part is put in one request. Memory: one part per thread that sends. A process that was killed is followed
+A file that fits into one part is put in one request. Parts are read from the disk while they are sent. A process that was killed is followed
 by one that goes on with the same upload: whatever the storage acknowledged and the ledger holds is not sent again.
 
 SHA-256 cannot be had out of order, nor be continued by another process. So the sum of a file of several parts is made of the sums
@@ -16,19 +16,22 @@ import base64
 import contextlib
 import hashlib
 import random
+import re
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
-from isotrack_recorder.checksums import FileDigest, crc32_combine
+from isotrack_recorder.checksums import FileDigest, crc32_combine, sums_of
 from isotrack_recorder.errors import StorageError
 
 from .bodies import Bodies, part_sizes
-from .ledger import Ledger, SentPart
-from .store import MAX_PARTS, PART_BYTES, Capabilities, ObjectInfo, Part, Store
+from .ledger import Ledger
+from .store import MAX_PARTS, PART_BYTES, Capabilities, ObjectInfo, Part, Store, Streamed
 
 READ_BACK_PARTS: Final = 3
+_CHUNK: Final = 128 * 1024
+_MD5: Final = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,7 @@ class Sender:
         upload = self._ledger.upload(target.name)
         assert upload is not None
         sent = [upload.parts[number] for number, _ in part_sizes(size)]
-        parts = tuple(row.part for row in sent)
+        parts = tuple(sent)
         self._store.complete_upload(target.key, upload.upload_id, parts)
         verify(self._store, Uploaded(target.key, size, parts, multipart=True))
         return digest_of(sent)
@@ -107,7 +110,7 @@ class Sender:
             raise StorageError(f"{target.key!r} is larger than {MAX_PARTS} parts of {PART_BYTES} bytes")
         if not self._store.patience.left():
             raise StorageError(f"time is over, {target.key!r} is not complete")
-        body = self._bodies.read(target.name, number, size)
+        body = self._bodies.part(target.name, number, size)
         upload = self._ledger.upload(target.name)
         if upload is None:
             clear_unfinished(self._store, target.key)
@@ -115,25 +118,30 @@ class Sender:
             self._ledger.add_upload(target.name, upload_id)
         else:
             upload_id = upload.upload_id
-        part = self._store.upload_part(target.key, upload_id, number, body)
-        self._ledger.add_part(target.name, SentPart(part, hashlib.sha256(body).digest()))
+        self._ledger.add_part(target.name, self._store.upload_part(target.key, upload_id, number, body))
 
     def _put(self, target: Target, size: int) -> FileDigest:
-        body = self._bodies.read(target.name, 1, size)
-        crc32 = zlib.crc32(body)
+        body = self._bodies.part(target.name, 1, size)
+        sums = sums_of(_chunks(body))
         # what we sent, to be compared with what the storage says it has
-        part = Part(1, "", size, hashlib.md5(body, usedforsecurity=False).digest(), crc32)
-        self._store.put(target.key, body, target.content_type)
+        part = Part(1, "", size, sums.md5, sums.crc32, sums.sha256)
+        self._store.put(target.key, replace(body, sums=sums), target.content_type)
         verify(self._store, Uploaded(target.key, size, (part,), multipart=False))
-        return FileDigest(crc32, hashlib.sha256(body).hexdigest())
+        return FileDigest(sums.crc32, sums.sha256.hex())
 
 
-def digest_of(parts: Sequence[SentPart]) -> FileDigest:
+def _chunks(body: Streamed) -> Iterator[bytes]:
+    with body.open() as reader:
+        while chunk := reader.read(_CHUNK):
+            yield chunk
+
+
+def digest_of(parts: Sequence[Part]) -> FileDigest:
     """Checksums of a file of several parts, given in order."""
     crc32 = 0
-    for sent in parts:
-        crc32 = crc32_combine(crc32, sent.part.crc32, sent.part.size)
-    joined = hashlib.sha256(b"".join(sent.sha256 for sent in parts)).hexdigest()
+    for part in parts:
+        crc32 = crc32_combine(crc32, part.crc32, part.size)
+    joined = hashlib.sha256(b"".join(part.sha256 for part in parts)).hexdigest()
     return FileDigest(crc32, None, joined, PART_BYTES)
 
 
@@ -145,11 +153,16 @@ class _Reads(Protocol):
 
 
 def expected_etag(parts: Sequence[Part], multipart: bool) -> str:
-    """ETag of servers that use MD5: of the body, or of the parts' MD5s followed by their number."""
+    """ETag of servers that use MD5: of the body, or of the parts' MD5s followed by their number; "" where no MD5 is known.
+
+    Of a part for which the storage checked another sum, its acknowledgement stands for the MD5 that we did not take.
+    """
     if not multipart:
         return parts[0].md5.hex()
-    joined = hashlib.md5(b"".join(part.md5 for part in parts), usedforsecurity=False)
-    return f"{joined.hexdigest()}-{len(parts)}"
+    sums = [part.md5 or (bytes.fromhex(part.etag) if _MD5.fullmatch(part.etag) else b"") for part in parts]
+    if not all(sums):
+        return ""
+    return f"{hashlib.md5(b''.join(sums), usedforsecurity=False).hexdigest()}-{len(parts)}"
 
 
 def expected_crc32(parts: Sequence[Part], multipart: bool) -> str:
@@ -177,11 +190,11 @@ def verify(store: _Reads, sent: Uploaded) -> str:
         raise StorageError(f"{sent.key!r} has {info.size} bytes in the bucket instead of {sent.size}")
     if info.crc32 and info.crc32 == expected_crc32(sent.parts, sent.multipart):
         return "checksum"
-    if info.etag == expected_etag(sent.parts, sent.multipart):
+    if info.etag and info.etag == expected_etag(sent.parts, sent.multipart):
         return "etag"
     for part in _parts_to_read(sent.parts) if store.capabilities.checks_arrival else sent.parts:
         data = store.get_range(sent.key, (part.number - 1) * PART_BYTES, part.size)
-        if hashlib.md5(data, usedforsecurity=False).digest() != part.md5:
+        if hashlib.sha256(data).digest() != part.sha256:
             raise StorageError(f"{sent.key!r} reads back differently from the bucket in part {part.number}")
     return "read"
 

@@ -15,7 +15,7 @@ from fuzz.harness import Harness
 from isotrack_recorder.errors import ParseError
 from isotrack_recorder.finalise.saved import SessionState
 from isotrack_recorder.finalise.session import SessionStream
-from isotrack_recorder.ship.ledger import LEDGER_NAME, Ledger, SentPart
+from isotrack_recorder.ship.ledger import LEDGER_NAME, Ledger
 from isotrack_recorder.ship.store import MAX_PARTS, PART_BYTES, Part
 from isotrack_recorder.spool import facts
 from isotrack_recorder.spool.reader import Spool
@@ -161,7 +161,7 @@ def fuzz_ledger(data: bytes) -> None:
             (place / LEDGER_NAME).write_bytes(content)
             ledger = Ledger(place)
             ledger.add_upload("ours.mkv", "u")
-            ledger.add_part("ours.mkv", SentPart(Part(2, "e", 5, bytes(16), 7), bytes(32)))
+            ledger.add_part("ours.mkv", Part(2, "e", 5, bytes(16), 7, bytes(32)))
             again = Ledger(place)
             upload = again.upload("ours.mkv")
             assert upload is not None

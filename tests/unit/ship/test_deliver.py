@@ -360,6 +360,7 @@ class TestPreflight:
             pytest.param({}, [], id="all-is-kept"),
             pytest.param({"create_once": False}, ["ignores If-None-Match"], id="conditions"),
             pytest.param({"checks_md5": False}, [], id="etag-tells"),
+            pytest.param({"checks_md5": False, "checks_sha256": True, "etag_is_md5": False}, [], id="signature-tells"),
             pytest.param({"checks_md5": False, "etag_is_md5": False}, ["read back"], id="nothing-tells"),
             pytest.param({"checks_md5": False, "checks_crc32": True, "etag_is_md5": False}, [], id="crc-tells"),
             pytest.param({"lists_uploads": False}, ["AbortIncompleteMultipartUpload"], id="uploads"),

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isotrack_recorder.ship.ledger import LEDGER_NAME, Ledger, SentPart
+from isotrack_recorder.ship.ledger import LEDGER_NAME, Ledger
 from isotrack_recorder.ship.store import Part
 from support.manifests import a_file
 
 
-def a_part(number: int) -> SentPart:
-    return SentPart(Part(number, f"etag-{number}", 5000, bytes(16), 77), hashlib.sha256(bytes([number])).digest())
+def a_part(number: int) -> Part:
+    return Part(number, f"etag-{number}", 5000, bytes(16), 77, hashlib.sha256(bytes([number])).digest())
 
 
 def test_files_survive_the_process(tmp_path: Path) -> None:

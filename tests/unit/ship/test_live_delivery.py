@@ -30,7 +30,7 @@ from isotrack_recorder.ship.live import keep_delivering
 from isotrack_recorder.ship.reclaim import reclaim
 from isotrack_recorder.ship.recover import Recovery
 from isotrack_recorder.ship.standalone import finish_recording
-from isotrack_recorder.ship.store import PART_BYTES, Part
+from isotrack_recorder.ship.store import PART_BYTES, Part, Streamed
 from isotrack_recorder.spool import writer as writer_module
 from isotrack_recorder.spool.reader import Position
 from isotrack_recorder.spool.records import Flag
@@ -54,10 +54,10 @@ class CountingStore(MemoryStore):
         self.parts: list[tuple[str, int]] = []
         self.bytes = 0
 
-    def upload_part(self, key: str, upload_id: str, number: int, body: bytes | bytearray) -> Part:
+    def upload_part(self, key: str, upload_id: str, number: int, body: bytes | Streamed) -> Part:
         part = super().upload_part(key, upload_id, number, body)
         self.parts.append((key, number))
-        self.bytes += len(body)
+        self.bytes += part.size
         return part
 
 

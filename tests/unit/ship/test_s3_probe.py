@@ -9,10 +9,12 @@ import pytest
 from isotrack_recorder.errors import StorageRefusedError
 from isotrack_recorder.ship.s3_errors import Consequence
 from isotrack_recorder.ship.s3_probe import probe
-from isotrack_recorder.ship.store import ObjectInfo, Part, UploadLostError
+from isotrack_recorder.ship.store import ObjectInfo, Part, Streamed, UploadLostError
 from support.memory_store import MemoryStore
 
-ALL = frozenset({"create_once", "checks_md5", "checks_crc32", "etag_is_md5", "lists_uploads", "deletes"})
+ALL = frozenset(
+    {"create_once", "checks_sha256", "checks_md5", "checks_crc32", "etag_is_md5", "lists_uploads", "deletes"}
+)
 
 
 class Server(MemoryStore):
@@ -23,6 +25,8 @@ class Server(MemoryStore):
         self.kept = kept
         self.completion = completion
         self.in_order = True
+        self.mismatch = Consequence.DAMAGED
+        """What it says of a body that was signed with another SHA-256."""
 
     def try_put(
         self,
@@ -31,11 +35,14 @@ class Server(MemoryStore):
         content_type: str,
         *,
         if_absent: bool = False,
+        sha256_of: bytes | None = None,
         md5_of: bytes | None = None,
         crc32_of: bytes | None = None,
     ) -> Consequence | None:
         if if_absent and "create_once" in self.kept and key in self.objects:
             return Consequence.EXISTS
+        if sha256_of not in (None, body) and "checks_sha256" in self.kept:
+            return self.mismatch
         if md5_of not in (None, body) and "checks_md5" in self.kept:
             return Consequence.DAMAGED
         if crc32_of is not None and "refuses_crc32" in self.kept:
@@ -56,7 +63,7 @@ class Server(MemoryStore):
     def list_uploads(self, key: str) -> tuple[str, ...]:
         return super().list_uploads(key) if "lists_uploads" in self.kept else ()
 
-    def upload_part(self, key: str, upload_id: str, number: int, body: bytes | bytearray) -> Part:
+    def upload_part(self, key: str, upload_id: str, number: int, body: bytes | Streamed) -> Part:
         if not self.in_order and number == 1:
             raise UploadLostError("part 1 after part 2")
         return super().upload_part(key, upload_id, number, body)
@@ -84,6 +91,14 @@ def test_each_broken_promise_is_found(broken: str) -> None:
 )
 def test_crc32_is_used_where_md5_is_ignored(kept: set[str], found: bool) -> None:
     assert probe(Server(ALL - {"checks_md5", "checks_crc32"} | kept), "probe").checks_crc32 is found
+
+
+@pytest.mark.parametrize("answer", [Consequence.DAMAGED, Consequence.FAILED, Consequence.CREDENTIALS])
+def test_a_body_that_contradicts_its_signature_may_be_refused_in_any_words(answer: Consequence) -> None:
+    """Servers that take the sum themselves say that the signature does not match."""
+    server = Server()
+    server.mismatch = answer
+    assert probe(server, "probe").checks_sha256
 
 
 @pytest.mark.parametrize("completion", [None, Consequence.TOO_SMALL])

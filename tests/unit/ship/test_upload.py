@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from isotrack_recorder.checksums import FileDigest
+from isotrack_recorder.checksums import FileDigest, sums_of
 from isotrack_recorder.errors import StorageError
 from isotrack_recorder.finalise.model import HEAD_BYTES
 from isotrack_recorder.ship.bodies import Bodies
 from isotrack_recorder.ship.ledger import Ledger
-from isotrack_recorder.ship.store import PART_BYTES, Part, UploadLostError
+from isotrack_recorder.ship.store import PART_BYTES, Part, Streamed, UploadLostError
 from isotrack_recorder.ship.upload import Sender, Target, Uploaded, verify
 from support.memory_store import MemoryStore
 
@@ -151,14 +153,22 @@ def test_bytes_may_be_written_again_and_across_parts(tmp_path: Path) -> None:
     bodies.write("x", 0, whole)
     bodies.write("x", PART_BYTES - 2, b"1234")
     bodies.sync("x")
-    assert (
-        bytes(bodies.read("x", 1, PART_BYTES)[-2:] + bodies.read("x", 2, PART_BYTES)[:3])
-        == b"1234" + whole[PART_BYTES + 2 : PART_BYTES + 3]
-    )
+    assert read(bodies, 1, PART_BYTES)[-2:] + read(bodies, 2, 3) == b"1234" + whole[PART_BYTES + 2 : PART_BYTES + 3]
     with pytest.raises(OSError, match="ends before"):
-        bodies.read("x", 3, 101)
+        bodies.part("x", 3, 101)
     bodies.drop_all("x")
     assert not list(tmp_path.iterdir())
+
+
+def read(bodies: Bodies, part: int, size: int) -> bytes:
+    """A part as it is sent: by pieces, again from its start, and never more of it than was said."""
+    with bodies.part("x", part, size).open() as reader:
+        assert reader.seek(0, io.SEEK_END) == size
+        reader.seek(0)
+        first = reader.read(size // 2)
+        data = first + reader.read()
+        assert reader.read(1) == b""
+    return data
 
 
 def numbers_sent(store: MemoryStore) -> list[tuple[int, int]]:
@@ -166,9 +176,9 @@ def numbers_sent(store: MemoryStore) -> list[tuple[int, int]]:
     sent = list[tuple[int, int]]()
     keep = store.upload_part
 
-    def note(key: str, upload_id: str, number: int, body: bytes | bytearray) -> Part:
+    def note(key: str, upload_id: str, number: int, body: bytes | Streamed) -> Part:
         part = keep(key, upload_id, number, body)
-        sent.append((number, len(body)))
+        sent.append((number, part.size))
         return part
 
     store.upload_part = note  # type: ignore[method-assign]
@@ -192,13 +202,24 @@ class TestVerify:
         agent.sender.finish(TARGET, PART_BYTES + 4)
         whole = store.objects["key"]
         parts = tuple(
-            Part(n, "", len(body), hashlib.md5(body, usedforsecurity=False).digest(), zlib.crc32(body))
+            Part(n, "", len(body), sums.md5, sums.crc32, sums.sha256)
             for n, body in enumerate((whole[:PART_BYTES], whole[PART_BYTES:]), 1)
+            for sums in (sums_of([body]),)
         )
         return Uploaded("key", len(whole), parts, multipart=True)
 
     def test_an_etag_that_is_the_md5_proves_it(self, store: MemoryStore, sent: Uploaded) -> None:
         assert verify(store, sent) == "etag"
+
+    def test_acknowledgements_stand_for_an_md5_that_nobody_took(self, store: MemoryStore, sent: Uploaded) -> None:
+        """Of parts whose SHA-256 the storage checked: the object must be made of them, in their order."""
+        parts = tuple(replace(part, etag=part.md5.hex(), md5=b"") for part in sent.parts)
+        assert verify(store, replace(sent, parts=parts)) == "etag"
+        swapped = (replace(parts[0], etag=parts[1].etag), replace(parts[1], etag=parts[0].etag))
+        assert verify(store, replace(sent, parts=swapped)) == "read"
+        opaque = tuple(replace(part, etag="opaque") for part in parts)
+        store.etags["key"] = ""
+        assert verify(store, replace(sent, parts=opaque)) == "read"
 
     def test_a_missing_object_is_noticed(self, store: MemoryStore, sent: Uploaded) -> None:
         store.delete("key")
