@@ -78,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         _run(record, options, place, began)
     if options.cluster and (not record.cluster or record.cluster["failed"]):
-        record.cluster = break_cluster(folder / "cluster")
+        record.cluster = break_cluster(folder / "cluster", record.cluster)
         record.write()
     if options.report:
         REPORT.write_text(render(record.values()))

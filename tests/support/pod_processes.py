@@ -15,13 +15,13 @@ from .waiting import until
 HOG: Final = """
 import os, pathlib, sys
 group, victim = map(pathlib.Path, sys.argv[1:])
-pathlib.Path("/proc/self/oom_score_adj").write_text("-1000")
+(victim / "oom_score_adj").write_text("1000")
 group.write_text(str(os.getpid()))
 held = []
 while victim.exists():
     held.append(b"1" * (1 << 20))
 """
-"""Takes memory in the cgroup of another process until that one is gone. The kernel ends anybody but it."""
+"""Takes memory in the cgroup of another process until that one is gone, whom the kernel ends first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +37,12 @@ class PodProcess:
         os.kill(self.pid, signal.SIGKILL)
 
     def run_out_of_memory(self) -> None:
-        """Fill its container to the memory limit; returns when the kernel has ended it (with all of its container in cgroup v2)."""
-        subprocess.run(
-            [sys.executable, "-c", HOG, str(memory_group(self.pid)), f"/proc/{self.pid}"], check=True, timeout=60
-        )
+        """Fill its container to the memory limit; returns when the kernel has ended it."""
+        victim = Path(f"/proc/{self.pid}")
+        hog = subprocess.run([sys.executable, "-c", HOG, str(memory_group(self.pid)), str(victim)], timeout=60)
+        # In cgroup v2 the kernel ends all of a container, and with it who is in there
+        assert hog.returncode in (0, -signal.SIGKILL)
+        until(lambda: not victim.exists(), "the kernel has ended it")
 
 
 def worker(pod_uid: str, command: str) -> PodProcess:
