@@ -67,6 +67,7 @@ class Assembler:
         "jitter",
         "rotation",
         "ssrc",
+        "takes_over",
         "track",
     )
 
@@ -79,6 +80,8 @@ class Assembler:
         """Interarrival jitter in ticks (RFC 3550 section 6.4.1), measured once per frame."""
         self.rotation = 0
         """Degrees clockwise for display, of the newest frame that was delivered."""
+        self.takes_over = False
+        """Another source of the track flowed until this one came: pictures that cannot be kept for want of a key frame are missing."""
         self._turns: dict[int, int] = {}
         """Timestamp → degrees, as packets said it whose frames may still be held back."""
         self._turned = 0
@@ -231,6 +234,7 @@ class Assembler:
         if self._waits_for_key:
             if not key:
                 track.want_key()
+                self._damaged = self.takes_over or self._announced
                 return
             self._waits_for_key = False
         flags = _KEY if key else lacking

@@ -175,6 +175,7 @@ class Plane:
             return
         active = self._active.get(line.track_id)
         if active is not None:
+            assembler.takes_over = active.received > 0
             self._retire(active, now_ns)
             self._router.drop(active.ssrc, line.track_id)  # or two that flow at once would take turns
         self._streams[ssrc] = stream

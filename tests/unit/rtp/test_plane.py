@@ -729,6 +729,22 @@ def test_a_key_frame_whose_parameter_sets_are_lost_is_asked_for_again() -> None:
     assert [size[:3] for size in bench.camera.sizes] == [(0, 160, 120), (6000, 320, 240)]
 
 
+@pytest.mark.parametrize("flowed", [False, True])
+def test_pictures_of_another_source_that_cannot_be_kept_for_want_of_a_key_frame_are_told_to_be_missing(
+    flowed: bool,
+) -> None:
+    bench = Bench(UNANNOUNCED)
+    first = 5 * flowed
+    for number in range(40):
+        frame = vp8_frame(number, key=number in (0, 25) if flowed else number == 25)
+        ssrc = 1 if number < first else 2
+        bench.rtp(*bench.video(frame, sequence=number, timestamp=number * 3000, ssrc=ssrc, mid="3"))
+    bench.tick(200)
+    flags = {frame[0] // 3000: frame[2] & Flag.AFTER_GAP for frame in bench.camera.frames}
+    assert list(flags) == [*range(first), *range(25, 40)]
+    assert [number for number, flag in flags.items() if flag] == ([25] if flowed else [])
+
+
 UNANNOUNCED = MediaLine("3", "TR_cam", MediaKind.VIDEO, {96: VP8}, {97: 96})
 """An SFU may name the m-line in each packet instead of the source in its description."""
 
