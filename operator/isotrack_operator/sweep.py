@@ -5,8 +5,8 @@ The credentials of such a namespace are gone with it, so a class names others fo
 time: its name is made of what it sweeps, so neither two operators nor two classes with one storage make two. The Job looks through the
 bucket by itself; nothing is remembered here.
 
-Recordings that are not over are ours, not the sweep's, and each Job is told which those are. A bucket alone does not tell: pods whose key
-was taken away, or whose network lost the storage that the sweep still reaches, write nothing for hours and capture on.
+What a pod of ours works on is not the sweep's, and each Job is told which recordings those are. A bucket alone does not tell: pods whose
+key was taken away, or whose network lost the storage that the sweep still reaches, write nothing for hours and capture on.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from .health import Health
 from .kinds import JOB, POD, RECORDING, RECORDING_CLASS, SECRET
 from .resolve import destination_of
 from .settings import Settings
-from .store import Store
-from .view import JobView, Object, view_job
+from .store import Store, place_of
+from .view import JobView, Object, view_job, view_pod
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +51,22 @@ def sweeps_of(classes: Iterable[RecordingClass]) -> list[Sweep]:
     return [found[name] for name in sorted(found)]
 
 
+def recordings_at_work(store: Store) -> list[str]:
+    """What folders of recordings end with that are not over, and that an attempt works on, or is about to."""
+    found = []
+    for body in store.all(RECORDING):
+        uid, (namespace, _) = body["metadata"]["uid"], place_of(body)
+        jobs, pods = (_of_attempts(store.of_recording(kind, uid, namespace)) for kind in (JOB, POD))
+        live = [job for job in map(view_job, jobs) if not (job.complete or job.failed or job.deleting)]
+        if not is_finished(body) and (live or not all(view_pod(pod).is_over for pod in pods)):
+            found.append(names.uid8(uid))
+    return sorted(found)
+
+
+def _of_attempts(bodies: Iterable[Object]) -> list[Object]:
+    return [body for body in bodies if names.ATTEMPT_LABEL in (body["metadata"].get("labels") or {})]
+
+
 class Sweeper:
     """Starts the Jobs."""
 
@@ -69,9 +85,7 @@ class Sweeper:
     async def sweep(self) -> None:
         """Start one Job per storage, unless its last one still works."""
         classes = (read_class(body) for body in self._store.all(RECORDING_CLASS))
-        at_work = sorted(
-            names.uid8(body["metadata"]["uid"]) for body in self._store.all(RECORDING) if self._is_at_work(body)
-        )
+        at_work = recordings_at_work(self._store)
         if len(at_work) > MAX_AT_WORK:
             log.warning("no sweep: too many recordings are at work", extra={"fields": {"recordings": len(at_work)}})
             return
@@ -81,12 +95,6 @@ class Sweeper:
             except ClusterError as error:
                 fields = {"bucket": destination.bucket, "detail": str(error)}
                 log.warning("sweep did not start", extra={"fields": fields})
-
-    def _is_at_work(self, body: Object) -> bool:
-        """Whether the recording is ours still. One that is deleted and has no pod any more is nobody's: its namespace may take no Job."""
-        metadata = body["metadata"]
-        pods = self._store.of_recording(POD, metadata["uid"], metadata["namespace"])
-        return not is_finished(body) and bool(pods or not metadata.get("deletionTimestamp"))
 
     async def _sweep(self, destination: S3Destination, secret: str, at_work: Sequence[str]) -> None:
         namespace, name = self._settings.namespace, sweep_name(destination, secret)

@@ -110,15 +110,15 @@ class Continuity:
         positions = [at.position]
         if at.expected is None or at.expected[0] != base or at.silent_from is not None or at.hole_end is not None:
             return positions
-        expected, position, tolerance, lag = at.expected[1], at.position, self._tolerance, 0
+        expected, position, early, tolerance = at.expected[1], at.position, at.early, self._tolerance
         for ticks, target, length in coming:
-            if ticks != expected or not -tolerance <= target - position <= tolerance:
+            lag = target - position
+            if ticks != expected or not -tolerance <= lag <= tolerance:
                 break
-            lag, expected, position = target - position, ticks + length, position + length
+            early, expected, position = early + lag, ticks + length, position + length
             positions.append(position)
-        if run := len(positions) - 1:  # within one lag differs by little
-            at.early, at.packets = at.early + lag * run, at.packets + run
-        at.expected, at.position = (base, expected), position
+        at.expected, at.position, at.early = (base, expected), position, early
+        at.packets += len(positions) - 1
         return positions
 
     def pass_time(self, now: int, upcoming: tuple[str, int, int] | None) -> list[Packet]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from isotrack_operator.builders.names import UID_LABEL
+import pytest
+
+from isotrack_api.recording import Recording
+from isotrack_operator.builders import names
 from isotrack_operator.cluster import Cluster
 from isotrack_operator.errors import AlreadyExistsError, ForbiddenError
 from isotrack_operator.health import Health
@@ -12,7 +15,7 @@ from isotrack_operator.kinds import JOB, POD, RECORDING, RECORDING_CLASS, Kind
 from isotrack_operator.settings import Settings
 from isotrack_operator.store import Store
 from isotrack_operator.sweep import Sweeper, sweeps_of
-from support.operated import a_class
+from support.operated import UID, Body, JobBody, PodBody, a_class, a_job, a_pod, a_recording
 
 Json = dict[str, Any]
 
@@ -126,29 +129,45 @@ async def test_a_sweep_watches_for_as_long_as_the_settings_say() -> None:
     assert wanted in second
 
 
-async def test_a_sweep_is_told_which_recordings_are_not_over() -> None:
-    """What they left in the bucket looks abandoned where their pods do not get to it. One that is deleted is over with its last pod: where
-    its namespace is deleted too, nobody but a sweep can finish it."""
+def of_attempt(body: Body, kind: Kind, store: Store) -> None:
+    """Keep an object as the API server returns it."""
+    body.body["metadata"]["labels"] = names.labels(Recording.from_object(a_recording().body), 1)
+    store.put(kind, body.body)
+
+
+@pytest.mark.parametrize(
+    ("job", "pod", "is_over", "at_work"),
+    [
+        pytest.param(a_job(), a_pod().running(), False, True, id="a pod captures"),
+        pytest.param(a_job(), None, False, True, id="its pod is on its way"),
+        pytest.param(None, a_pod().running(), False, True, id="its Job was deleted and its pod ends"),
+        pytest.param(a_job().failed(), a_pod().unreachable(), False, True, id="its node does not answer"),
+        pytest.param(a_job().failed(), a_pod().ended(1), False, False, id="nobody is left"),
+        pytest.param(
+            a_job().with_("metadata.deletionTimestamp", "2026-01-01T00:00:00Z"), None, False, False, id="gone"
+        ),
+        pytest.param(None, None, False, False, id="nothing began"),
+        pytest.param(a_job(), a_pod().running(), True, False, id="over"),
+    ],
+)
+async def test_a_sweep_is_told_what_is_at_work(
+    job: JobBody | None, pod: PodBody | None, is_over: bool, at_work: bool
+) -> None:
+    """What a pod left in the bucket looks abandoned where it does not get to it any more, and captures on."""
     store, jobs = Store(), Jobs()
     store.put(RECORDING_CLASS, a_class(storages=STORAGES).model_dump(mode="json", by_alias=True, exclude_none=True))
-    over = {"conditions": [{"type": "Finished", "status": "True"}]}
-    deleted = {"deletionTimestamp": "2026-01-01T00:00:00Z"}
-    for uid, status, more in (
-        ("01234567-89", {}, {}),
-        ("fedcba98-76", over, {}),
-        ("89abcdef-01", {"phase": "Recording"}, {}),
-        ("aaaaaaaa-02", {"phase": "Recording"}, deleted),
-        ("bbbbbbbb-03", {"phase": "Recording"}, deleted),
-    ):
-        metadata = {"name": uid, "namespace": "team-a", "uid": uid}
-        store.put(RECORDING, {"metadata": metadata | more, "status": status})
-    labels = {UID_LABEL: "bbbbbbbb-03"}
-    store.put(POD, {"metadata": {"name": "pod", "namespace": "team-a", "uid": "pod", "labels": labels}})
+    recording = a_recording().body
+    if is_over:
+        recording["status"] = {"conditions": [{"type": "Finished", "status": "True"}]}
+    store.put(RECORDING, recording)
+    for kind, body in ((JOB, job), (POD, pod)):
+        if body is not None:
+            of_attempt(body, kind, store)
     settings = Settings(recorder_image="recorder:1", namespace="isotrack-system")
     await Sweeper(cast("Cluster", jobs), store, settings, Health(lambda: 0.0)).sweep()
-    for job in jobs.jobs.values():
-        environment = job["spec"]["template"]["spec"]["containers"][0]["env"]
-        assert {"name": "ISOTRACK_SWEEP_AT_WORK", "value": "01234567,89abcdef,bbbbbbbb"} in environment
+    told = {"name": "ISOTRACK_SWEEP_AT_WORK", "value": names.uid8(UID) if at_work else ""}
+    assert len(jobs.jobs) == 2
+    assert all(told in job["spec"]["template"]["spec"]["containers"][0]["env"] for job in jobs.jobs.values())
 
 
 async def test_a_sweep_is_pulled_with_the_secrets_of_the_settings() -> None:
