@@ -358,7 +358,11 @@ class Recovery:
         await self._check_still(seen, stitched)
         intents = await self._lanes.request(self._intents, sorted({run.attempt for run in runs}))
         await self._ask_leave()
-        await self._lanes.request(self._write_missing_manifests, stitched, intents, seen)
+        unknown = await self._lanes.request(stitched.unknown_logs) if stitched.is_short else []
+        # NB: an attempt with a manifest that leaves nobody counts as done, and its checkpoints go.
+        untold = {int(name.partition("/")[0]) for name in unknown}
+        told = {n: intent for n, intent in intents.items() if n not in untold}
+        await self._lanes.request(self._write_missing_manifests, stitched, told, seen)
         failure: IsotrackError | None = None
         files: dict[tuple[int, str], ManifestFile] = {}
         for attempt, peers in stitched.sessions(seen.manifests):
@@ -379,7 +383,7 @@ class Recovery:
                 failure = await self._make(stitched, batch, delivery, seen) or failure
                 files |= {(file.attempt, file.name): file for file in delivery.files}
                 await self._lanes.request(stitched.drop_logs)
-        if failure is None and stitched.is_short and (unknown := await self._lanes.request(stitched.unknown_logs)):
+        if failure is None and unknown:
             failure = IsotrackError(
                 f"checkpoints are missing or damaged: nothing tells what {len(unknown)} tracks are, and they are in no file"
             )

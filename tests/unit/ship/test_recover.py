@@ -700,9 +700,16 @@ async def test_a_damaged_checkpoint_costs_what_it_held_and_is_told(bucket: Bucke
     assert bucket.store.objects == before
 
 
-async def test_frames_whose_journal_is_gone_stay_in_the_bucket(bucket: Bucket) -> None:
-    """The first checkpoint told what the tracks are."""
-    die_at(bucket, 0.7, 1.4, 2.1)
+@pytest.mark.parametrize("goes_on", [False, True])
+async def test_frames_whose_journal_is_gone_stay_in_the_bucket(bucket: Bucket, goes_on: bool) -> None:
+    """The first checkpoint told what the tracks are, the others at most how they do."""
+    call = two_people(bucket.spool(1))
+    for at in (1.0, 1.1) if goes_on else ():  # the first line behind a hole is torn
+        call.event("counters", at, track="t0001", packets=50)
+    checkpoints = bucket.begin(1)
+    for moment in (0.7, 1.4, 2.1):
+        call.write(until=moment)
+        checkpoints.ship()
     damage(bucket, 1, "gone")
     left = bucket.checkpoints()
     for name in ("scratch", "again"):
