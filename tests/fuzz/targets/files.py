@@ -23,7 +23,7 @@ from isotrack_recorder.matroska.reader import blocks, read_file
 from isotrack_recorder.ship.checkpoint import FIRST, decode_head, digest, encode_head, is_copied
 from isotrack_recorder.ship.checkpoint import MAGIC as CHECKPOINT_MAGIC
 from isotrack_recorder.ship.layout import Layout
-from isotrack_recorder.ship.rebuild import fetch, find_runs, follow
+from isotrack_recorder.ship.rebuild import MAX_HOLE_BYTES, fetch, find_runs, follow
 from isotrack_recorder.spool import facts
 from isotrack_recorder.spool.facts import Folder, SpoolFacts
 from isotrack_recorder.spool.journal import decode_journal, decode_line, encode_line
@@ -192,6 +192,7 @@ def _finish(place: Path) -> None:
 # -- checkpoints -------------------------------------------------------------------------------------------------------
 
 _RUN = "0123456789abcdef"
+PAGE_BYTES = 4096
 _LAYOUT = Layout("memory", "n/r")
 
 
@@ -223,13 +224,18 @@ def fuzz_checkpoints(data: bytes) -> None:
 def _rebuild(store: MemoryStore, place: Path) -> None:
     folder = place / "outer" / "spool"
     folder.mkdir(parents=True)
+    slices = 0
     for run in find_runs(store.list_objects(_LAYOUT.attempts), _LAYOUT):
         chain = follow(store, _LAYOUT, run, place)
         fetch(store, _LAYOUT, chain, lambda path: folder / path)
         assert chain.length <= len(store.objects)
+        slices += sum(len(head.slices) for head, _ in chain.heads())
     made = [path for path in (place / "outer").rglob("*") if path.is_file()]
     assert all(is_copied(path.relative_to(folder).as_posix()) for path in made)
-    assert sum(path.stat().st_size for path in made) <= sum(map(len, store.objects.values()))
+    sent, sizes = sum(map(len, store.objects.values())), [path.stat() for path in made]
+    # What is missing leaves holes, which take no room; each slice may begin and end amid a page.
+    assert sum(size.st_size for size in sizes) <= sent + slices * MAX_HOLE_BYTES
+    assert sum(size.st_blocks * 512 for size in sizes) <= sent + slices * 2 * PAGE_BYTES
     spool = Spool(folder)
     spool.refresh()
     _check_facts(spool.facts)
