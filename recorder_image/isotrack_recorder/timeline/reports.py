@@ -30,6 +30,8 @@ _APART_NS: Final = 100_000_000
 """Transits of two logs that differ by less are of one clock: what is left of a smaller step is slewed away before it is heard."""
 _TOGETHER_SECONDS: Final = 5
 """Reports of two logs within so many seconds tell of one clock, but for those on either side of the moment at which it was set."""
+_SURE: Final = 3
+"""Pairs of such reports that outweigh what the rest say; as a call begins, as few as there are reports."""
 _MAX_EXCESS_NS: Final = SECOND
 """No way is longer than another one of the same sender by more: then their reports are not of one clock."""
 
@@ -106,10 +108,10 @@ def transit(bounds: Sequence[Bounds]) -> Transit | None:
 def of_one_clock(
     transits: Sequence[Transit | None], told: Sequence[Callable[[], Sequence[tuple[int, int]]]]
 ) -> Sequence[Transit | None]:
-    """Transits of one session, freed from a wall clock that was set: by time synchronisation, or by a person.
+    """Transits of one session, freed from a wall clock that was set (by time synchronisation, or by a person), or a way that changed.
 
-    What most reports of a minute agree on is the clock before at first and the one after later, and logs do not change over at
-    one moment: their reports are of different numbers and at different times. Where transits are far apart, reports that two
+    What most reports of a minute agree on is the clock, or the way, before at first and the one after later, and logs do not change
+    over at one moment: their reports are of different numbers and at different times. Where transits are far apart, reports that two
     logs sent together tell whether that is so.
 
     Args:
@@ -120,14 +122,14 @@ def of_one_clock(
     found = list(transits)
     for one, number in known:
         if abs(one.ns - base.ns) > _APART_NS:
-            apart = _apart(told[number](), told[reference]())
+            apart = _apart(told[number](), told[reference](), min(_SURE, one.reports, base.reports))
             if apart is not None and abs(one.ns - base.ns - apart) > _APART_NS:
                 found[number] = Transit(base.ns + apart, one.reports)
     return found
 
 
-def _apart(told: Sequence[tuple[int, int]], others: Sequence[tuple[int, int]]) -> int | None:
-    """Median difference between reports and those of another log next to them in time; None where there are too few."""
+def _apart(told: Sequence[tuple[int, int]], others: Sequence[tuple[int, int]], least: int) -> int | None:
+    """Median difference between reports and those of another log next to them in time; None where there are fewer than `least`."""
     seconds = [second for second, _ in others]
     differences = []
     for second, low in told:
@@ -135,7 +137,7 @@ def _apart(told: Sequence[tuple[int, int]], others: Sequence[tuple[int, int]]) -
         near = min(others[max(0, at - 1) : at + 1], key=lambda row: abs(row[0] - second), default=None)
         if near is not None and abs(near[0] - second) <= _TOGETHER_SECONDS:
             differences.append(low - near[1])
-    return median_low(differences) if len(differences) > 2 else None
+    return median_low(differences) if len(differences) >= least else None
 
 
 def excesses(transits: Sequence[Transit | None]) -> list[int | None]:

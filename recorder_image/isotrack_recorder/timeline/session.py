@@ -10,7 +10,7 @@ The reference is arrival at our receiver. For each second of the call:
 So what left the sender at one instant lies at one instant, whatever the ways of sound and pictures cost, how wrong the
 sender's clock is, and how a burst (an SFU hands over a backlog at subscribe) holds up single frames. Without reports the excess
 counts as 0. The map runs after its targets with at most 1 ms per second, and jumps only where a stream begins, begins anew, comes
-back from a pause, or its sender stood still.
+back from a pause, or its sender stood still: to where the session's other logs are on their way to their targets.
 
 Seconds are decided in groups of GROUP_SECONDS, aligned on the axis, each from exactly what arrived until LOOK_AHEAD_SECONDS after
 the group: so places are a function of the spool, never of when or how often it was looked at. A LogTimeline holds the last
@@ -23,6 +23,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from statistics import median_low
 from typing import Final
 
 from .floors import Floors
@@ -47,6 +48,7 @@ _UNSTEADY_NS: Final = 100_000_000
 """Where ages of neighbouring seconds differ by more, a report cannot be told against them."""
 _MAX_SLEW_PPB: Final = 1_000_000
 _RUNS_AHEAD_NS: Final = 200_000_000
+_MAX_LAG_NS: Final = SECOND
 _MAX_SQUEEZE_PPB: Final = 500_000_000
 _RUNS_ON_NS: Final = 5_000_000
 """Less than this is no reason to jump."""
@@ -128,11 +130,12 @@ class LogTimeline:
         """How much later than reports say the log lies, on average; None while they tell too little."""
         return self.late_ns / self.by_reports / 1e6 if self.clock == "reports" else None
 
-    def add_knot(self, bucket: Bucket, target: int, *, by_reports: bool) -> None:
-        """Decide where the frames of a bucket lie."""
-        expected = at_knot(self.knots[-1], self.clock_rate, bucket.ticks) if self.knots else target
-        if _may_jump(bucket.start, target - expected):
-            knot = Knot(bucket.frame, bucket.ticks, self._not_before_last(target), 0)
+    def add_knot(self, bucket: Bucket, target: int, behind_ns: int, *, by_reports: bool) -> None:
+        """Decide where the frames of a bucket lie; where it jumps, as far before its target as others of the session are."""
+        beside = target - behind_ns
+        expected = at_knot(self.knots[-1], self.clock_rate, bucket.ticks) if self.knots else beside
+        if _may_jump(bucket.start, beside - expected):
+            knot = Knot(bucket.frame, bucket.ticks, self._not_before_last(beside), 0)
         else:
             knot = Knot(bucket.frame, bucket.ticks, expected, _slew(target - expected))
         self.knots.append(knot)
@@ -190,8 +193,10 @@ def advance(logs: Sequence[LogTimeline], group: int) -> None:
         if any(run.has(second) for run in runs):
             transits: Sequence[Transit | None] = [run.transit(second) for run in runs]
             transits = of_one_clock(transits, [partial(run.told, second) for run in runs])
-            for run, excess in zip(runs, excesses(transits)):
-                run.advance(second, excess)
+            placing = list(zip(runs, excesses(transits)))
+            behind = _behind([lag for run, excess in placing if (lag := run.behind(second, excess)) is not None])
+            for run, excess in placing:
+                run.advance(second, excess, behind)
     for log in logs:
         log.forget(first - WINDOW_SECONDS)
 
@@ -253,16 +258,42 @@ class _Run:
             self._transit = ((low, high), transit(self._bounds[low:high]))
         return self._transit[1]
 
-    def advance(self, second: int, excess_ns: int | None) -> None:
-        """Set the knots of this second; `excess_ns` None = reports do not tell."""
+    def behind(self, second: int, excess_ns: int | None) -> int | None:
+        """How far the log lies before its target as it runs on into this second; None where it does not run on."""
+        at = bisect_left(self._seconds, second)
+        if not self.has(second) or not self._log.knots or self._buckets[at].start is not Start.ON:
+            return None
+        return self._target(at, excess_ns) - at_knot(self._log.knots[-1], self._rate, self._buckets[at].ticks)
+
+    def advance(self, second: int, excess_ns: int | None, behind_ns: int) -> None:
+        """Set the knots of this second.
+
+        Args:
+            excess_ns: None = reports do not tell.
+            behind_ns: How far the logs of the session that run on lie before their targets.
+        """
         for at in range(bisect_left(self._seconds, second), bisect_right(self._seconds, second)):
-            bucket = self._buckets[at]
-            floor = self._floors.floor(
-                second - _LOOK_BACK_SECONDS, second + LOOK_AHEAD_SECONDS, self._floors.stretches[at]
-            )
-            assert floor is not None, "the bucket itself is in its stretch"
-            target = bucket.ticks * SECOND // self._rate + floor - (excess_ns or 0)
-            self._log.add_knot(bucket, target, by_reports=excess_ns is not None)
+            bucket, target = self._buckets[at], self._target(at, excess_ns)
+            self._log.add_knot(bucket, target, behind_ns, by_reports=excess_ns is not None)
+
+    def _target(self, at: int, excess_ns: int | None) -> int:
+        """Where the first frame of a bucket should lie."""
+        bucket = self._buckets[at]
+        floor = self._floors.floor(
+            bucket.second - _LOOK_BACK_SECONDS, bucket.second + LOOK_AHEAD_SECONDS, self._floors.stretches[at]
+        )
+        assert floor is not None, "the bucket itself is in its stretch"
+        return bucket.ticks * SECOND // self._rate + floor - (excess_ns or 0)
+
+
+def _behind(lags: Sequence[int]) -> int:
+    """How far before their targets a session's logs lie that run on: a way that grew longer or shorter is followed by 1 ms per second.
+
+    What jumps in the meantime (a mute, a new track) must not be there before them, or sound and pictures come apart. 0 where none
+    runs on, or what runs on does so for a reason of its own.
+    """
+    lag = median_low(lags) if lags else 0
+    return lag if -_RUNS_AHEAD_NS <= lag <= _MAX_LAG_NS else 0
 
 
 def _slew(by_ns: int) -> int:

@@ -48,6 +48,8 @@ class Stream:
     """Reports are made up to so much before or after the instant that they state, and travel up to so much longer than frames."""
     outage: tuple[float, float] = (0.0, 0.0)
     """Nothing arrives within; all of it comes at once afterwards."""
+    longer: tuple[float, float] = (0.0, 0.0)
+    """(second, milliseconds): the way takes so much longer from then on."""
 
     def ticks(self, at: float) -> int:
         if self.counted:
@@ -56,9 +58,12 @@ class Stream:
         shift = self.rebased[1] if self.rebased and at >= self.rebased[0] else 0.0
         return self.base + round((at + shift) * self.rate * (1 + self.drift_ppm / 1e6))
 
+    def way_ms(self, at: float) -> float:
+        return self.transit_ms + (self.longer[1] if at >= self.longer[0] else 0.0)
+
     def arrival(self, number: int) -> int:
         jitter_ms = (number * 37 % 23) * 0.9 if number % 5 else 0.0
-        at = max(self.at[number] + (self.transit_ms + jitter_ms) / 1000, self.not_before)
+        at = max(self.at[number] + (self.way_ms(self.at[number]) + jitter_ms) / 1000, self.not_before)
         if self.outage[0] <= at < self.outage[1]:
             at = self.outage[1] + number * 1e-5
         return START + round(at * SECOND)
@@ -76,7 +81,7 @@ class Stream:
         late, off = (noise.uniform(low, 1) * self.report_noise_ms / 1000 for low in (0, -1))
         wall = at * (1 + self.wall_drift_ppm / 1e6) + self.wall_error + self.wall_set[1] * (at >= self.wall_set[0])
         return Report(
-            START + round((at + self.transit_ms / 1000 + 0.003 + late) * SECOND),
+            START + round((at + self.way_ms(at) / 1000 + 0.003 + late) * SECOND),
             round((1_760_000_000 + wall) * 2**32),
             self.ticks(at + off),
         )
@@ -335,3 +340,34 @@ def test_time_never_runs_back() -> None:
 
 def test_an_empty_log_has_an_empty_map() -> None:
     assert place_tracks([LogClock(48_000, (), ())])[0].knots == ()
+
+
+@pytest.mark.parametrize("ms", [100.0, 240.0, -25.0])
+@pytest.mark.parametrize("at", [2.0, 3.0, 12.0])
+def test_a_way_that_changes_as_a_call_begins_does_not_part_sound_from_pictures(at: float, ms: float) -> None:
+    """The few reports from before the change and those from after it speak of two ways, and logs do not have them at one time."""
+    sound = audio(40, reports=every(5.0, 0.9, 40), longer=(at, ms))
+    picture = video(40, reports=every(1.0, 0.8, 40), longer=(at, ms))
+    assert av_offset_ms(sound, picture) < 20
+
+
+@pytest.mark.parametrize("ms", [100.0, -25.0])
+@pytest.mark.parametrize("silent", ["sound", "pictures"])
+def test_what_comes_back_after_a_way_has_changed_lies_beside_what_went_on(silent: str, ms: float) -> None:
+    """The one is still on its way to where the longer way puts it, 1 ms per second, and the other may jump."""
+    way = (4.0, ms)
+    sound, picture = audio(60, longer=way), video(60, longer=way)
+
+    def paused(stream: Stream) -> Stream:
+        return replace(stream, at=[at for at in stream.at if not 30 <= at < 33])
+
+    sound, picture = (paused(sound), picture) if silent == "sound" else (sound, paused(picture))
+    assert av_offset_ms(sound, picture, after=33) < 20
+
+
+def test_a_track_that_is_new_after_a_way_has_changed_lies_beside_what_was_there() -> None:
+    """A camera is switched on half a minute after the way became longer."""
+    way = (4.0, 100.0)
+    sound = audio(60, longer=way)
+    picture = video(60, at=every(1 / 30, 30.0, 60), reports=every(1.0, 31.2, 60), longer=way)
+    assert av_offset_ms(sound, picture, after=31) < 20
