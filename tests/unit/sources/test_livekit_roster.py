@@ -223,3 +223,29 @@ def test_an_encrypted_track_is_told_as_such(track: models.TrackInfo, encryption:
     _, events = after(joined(person("PA_a", "alice", info)))
     (seen,) = (event for event in events if isinstance(event, TrackSeen))
     assert seen.encrypted == encrypted
+
+
+def test_a_session_of_the_same_person_replaces_the_one_before() -> None:
+    """Somebody loads the page again: LiveKit ends the older session and tells nobody, only that there is a new one."""
+    again = models.TrackInfo()
+    again.CopyFrom(CAMERA)
+    again.sid = "TR_again"
+    roster, events = after(
+        joined(person("PA_a", "alice", CAMERA, joined_at=100, joined_at_ms=100_200), person("PA_b", "bob")),
+        updated(person("PA_c", "alice", again, joined_at=100, joined_at_ms=100_900)),
+    )
+    assert events == (
+        TrackEnded("TR_cam", "left"),
+        ParticipantLeft("PA_a", "DUPLICATE_IDENTITY"),
+        ParticipantSeen("PA_c", "alice", "", human=True),
+        TrackSeen("TR_again", "PA_c", TrackSource.CAMERA, MediaKind.VIDEO, False, False),
+    )
+    assert roster.peers.keys() == {"PA_b", "PA_c"}
+
+
+def test_news_of_a_session_that_was_replaced_does_not_bring_it_back() -> None:
+    """What a server says of the older session may be on its way when the newer one is known already."""
+    older = person("PA_a", "alice", CAMERA, joined_at_ms=100_200)
+    roster, events = after(joined(person("PA_c", "alice", joined_at_ms=100_900)), updated(older))
+    assert events == ()
+    assert roster.peers.keys() == {"PA_c"}

@@ -60,6 +60,8 @@ class Peer:
 
     seen: ParticipantSeen
     version: int
+    joined_ms: int
+    """By the server's clock; 0 where it does not say."""
     tracks: Mapping[str, bool] = field(default_factory=dict)
 
 
@@ -134,7 +136,15 @@ def _upsert(roster: Roster, peer_id: str, info: models.ParticipantInfo) -> tuple
     if peer is None:
         if len(roster.peers) >= MAX_PARTICIPANTS or _is_recorder(info):
             return roster, events
-        peer = Peer(_seen(peer_id, info), version=-1)
+        peer = Peer(_seen(peer_id, info), -1, info.joined_at_ms or info.joined_at * 1000)
+        older = [other for other, known in roster.peers.items() if known.seen.user_id == peer.seen.user_id]
+        if any(roster.peers[other].joined_ms > peer.joined_ms for other in older):
+            return roster, events  # overtaken on its way
+        # A room has each identity once, and LiveKit does not tell others of a session that another one of the same person replaced (a
+        # page that was loaded again): it only tells of the new one.
+        for other in older:
+            roster, gone = _remove(roster, other, reason_name(models.DisconnectReason.DUPLICATE_IDENTITY))
+            events += gone
         events.append(peer.seen)
     elif info.version < peer.version:
         return roster, events  # overtaken on its way
@@ -151,7 +161,7 @@ def _upsert(roster: Roster, peer_id: str, info: models.ParticipantInfo) -> tuple
             events.append(TrackMuted(track_id, track.muted))
     ended = [track_id for track_id in peer.tracks if track_id not in tracks]
     events += (TrackEnded(track_id, "unpublished") for track_id in ended)
-    peer = Peer(peer.seen, info.version, tracks)
+    peer = replace(peer, version=info.version, tracks=tracks)
     return replace(roster, peers={**roster.peers, peer_id: peer}), events
 
 
