@@ -95,6 +95,37 @@ def assert_muted_pictures(checked: Checked, ledger: Ledger, late: float) -> None
     assert film.pictures[-1].at > unmuted + 2
 
 
+def test_a_camera_that_is_muted_when_the_recorder_comes_says_so_until_its_first_picture(call: Call) -> None:
+    """Nothing in the file would tell: it begins with the sound. Where the pictures begin is no fault of their sync."""
+    with call.people([Person(identity="alice")]) as people:
+        people.join("alice")
+        do(people, "mute", "camera", "alice")
+        with call.record() as recorder:
+            recorder.recording("alice", "microphone")
+            people.play(SETTLE_SECONDS)
+            do(people, "unmute", "camera", "alice")
+            recorder.recording("alice", "camera")
+            people.play(SETTLE_SECONDS)
+            recorder.interrupt()
+            ended = recorder.ended()
+    assert ended.code == 0, ended.stderr
+    ledger = Ledger.load(people.ledger)
+    checked = check_recording(call.output, people.cast, ledger).one("alice")
+    film = checked.media.film
+    assert film
+    (unmuted,) = instants(checked, ledger, "camera", "unmuted")
+    (camera,) = (track for track in checked.file.tracks if track.kind is MediaKind.VIDEO)
+    muted, *rest = camera.gaps
+    assert (muted.reason, muted.start_ms) == (GapReason.MUTED, pytest.approx(0, abs=1000 * EDGE_SECONDS))
+    late = allowance(people.cast, ledger)
+    assert -EDGE_SECONDS < stretch(checked, muted)[1] - unmuted < KEY_FRAME_SECONDS + late
+    assert max(stretch(checked, gap)[1] for gap in (muted, *rest[:1])) >= film.pictures[0].at - 0.01
+    assert checked.file.av_offset_ms == pytest.approx(0, abs=20)
+    begins_ms = camera.start_ms - checked.file.start_offset_ms
+    assert begins_ms == pytest.approx(film.pictures[0].at * 1000, abs=2)
+    assert f", pictures from {begins_ms / 1000:.3f} s on, " in checked.file.summary
+
+
 def test_mute_silence_suppression_and_encryption(call: Call) -> None:
     """Alice mutes, Bob's client sends next to nothing while he is silent, of Carol nothing can be recorded."""
     cast = [
