@@ -64,6 +64,7 @@ def main(argv: list[str] | None = None) -> int:
     if not options.go_on and not options.list:
         shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder / "stores", ignore_errors=True)  # of servers that were killed: some do not start with it
     record = _record(folder, options)
     record.whole = record.whole and not partial
     if options.report and not record.whole:
