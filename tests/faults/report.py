@@ -125,7 +125,7 @@ def _done_again(rows: Sequence[Mapping[str, Any]]) -> str:
     return (
         f"\nDone again and counted once: {len(rows) - len(failed)} of which nothing was proved, because no fault was seen to happen, "
         f"and {len(failed)} that had failed{':' if failed else '.'}\n"
-        + "".join(f"\n- `{row['job']}`: {text.splitlines()[0][:300]}" for row in failed for text in row["findings"][:2])
+        + "".join(f"\n- `{row['job']}`: {text.splitlines()[0][:100]}" for row in failed for text in row["findings"][:2])
         + ("\n" if failed else "")
     )
 
