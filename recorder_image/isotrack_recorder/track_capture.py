@@ -95,9 +95,8 @@ class TrackCapture:
     def _begin_log(self) -> None:
         self._logs += 1
         self.log: TrackLog = self._spool.open_track()
-        self.frame: Callable[[int, int, int, bytes], None] = (
-            self.log.append
-        )  # the per-frame path: straight into the log
+        # The per-frame path: straight into the log
+        self.frame: Callable[[int, int, int, bytes], None] = self.log.append
         self.note(
             "track",
             track_id=self.track_id,

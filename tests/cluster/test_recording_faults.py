@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
@@ -143,6 +143,16 @@ def evict(tenant: Tenant, pod: Object) -> None:
     tenant.cluster.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(body))
 
 
+def judge_one_attempt(
+    fault: str, finished: Object, recorded: Recorded, people: People, struck: Sequence[int], costs: Costs
+) -> None:
+    """A recorder died after each of these serials and came back in its pod: what that cost is declared, and within what it may."""
+    assert len(finished["status"]["attempts"]) == 1, "the pod stays"
+    sent = sent_by(Ledger.load(people.ledger))
+    costs.judge(fault, *(cost_of(serials_of(recorded), serial, FPS, sent) for serial in struck))
+    assert recorded.manifest.lost_ms > 0, "the loss is declared"
+
+
 def test_a_recorder_that_is_killed_twice_is_back_at_once_both_times(tenant: Tenant, costs: Costs) -> None:
     """The kubelet would let it wait for ten seconds the second time."""
     faults = []
@@ -159,11 +169,7 @@ def test_a_recorder_that_is_killed_twice_is_back_at_once_both_times(tenant: Tena
         finished, recorded = finish(tenant, "kill", people)
         assert restarts(tenant, recording) == {"recorder": 0, "agent": 0}, "no container was started again"
     assert finished["status"]["phase"] in ("Uploaded", "PartiallyUploaded"), finished["status"]
-    assert len(finished["status"]["attempts"]) == 1, "the pod stays"
-    sent = sent_by(Ledger.load(people.ledger))
-    found = [cost_of(serials_of(recorded), fault, FPS, sent) for fault in faults]
-    costs.judge("recorder process killed", *found)
-    assert recorded.manifest.lost_ms > 0, "the loss is declared"
+    judge_one_attempt("recorder process killed", finished, recorded, people, faults, costs)
 
 
 def test_a_recorder_container_that_is_killed_is_started_again_in_its_pod(tenant: Tenant, costs: Costs) -> None:
@@ -180,10 +186,7 @@ def test_a_recorder_container_that_is_killed_is_started_again_in_its_pod(tenant:
         people.play(6)
         finished, recorded = finish(tenant, "container", people)
         assert the_pod(tenant, recording)["metadata"]["uid"] == pod["metadata"]["uid"]
-    assert len(finished["status"]["attempts"]) == 1, "the pod stays"
-    cost = cost_of(serials_of(recorded), fault, FPS, sent_by(Ledger.load(people.ledger)))
-    costs.judge("recorder container killed", cost)
-    assert recorded.manifest.lost_ms > 0, "the loss is declared"
+    judge_one_attempt("recorder container killed", finished, recorded, people, [fault], costs)
 
 
 def test_a_recorder_that_runs_out_of_memory_begins_again_in_its_pod(tenant: Tenant, costs: Costs) -> None:
@@ -199,10 +202,7 @@ def test_a_recorder_that_runs_out_of_memory_begins_again_in_its_pod(tenant: Tena
         people.play(8)
         finished, recorded = finish(tenant, "oom", people)
         assert the_pod(tenant, recording)["metadata"]["uid"] == pod["metadata"]["uid"]
-    assert len(finished["status"]["attempts"]) == 1, "the pod stays"
-    cost = cost_of(serials_of(recorded), fault, FPS, sent_by(Ledger.load(people.ledger)))
-    costs.judge("recorder out of memory", cost)
-    assert recorded.manifest.lost_ms > 0, "the loss is declared"
+    judge_one_attempt("recorder out of memory", finished, recorded, people, [fault], costs)
 
 
 def test_an_agent_that_is_killed_begins_again_in_its_pod_and_nothing_is_lost(tenant: Tenant, costs: Costs) -> None:

@@ -365,9 +365,8 @@ class Agent:
             await checkpoints.flush(lanes)  # NB: before the manifest, which says that the rest is in checkpoints
         delivered, failure = await _finished(delivery, end)
         if checkpoints.enabled and (failure is not None or delivery.gave_up):
-            await checkpoints.flush(
-                lanes
-            )  # of them the rest is made; where they stay, another version may make what this one could not
+            # Of them the rest is made; where they stay, another version may make what this one could not
+            await checkpoints.flush(lanes)
         if outcome.recording_over:
             delivered = replace(delivered, recording=await self._conclude(checkpoints, lanes))
         elif delivered.recording is not None:

@@ -80,9 +80,8 @@ async def run(orders: Orders, paths: PodPaths) -> int:
 
 
 async def _capture(orders: Orders, paths: PodPaths, earlier: Earlier, terminated: asyncio.Event) -> None:
-    Thread(
-        target=_load, name="load"
-    ).start()  # NB: no daemon: one that is ended amid an import may take the process down
+    # NB: no daemon. One that is ended amid an import may take the process down.
+    Thread(target=_load, name="load").start()
     paths.spool.mkdir(parents=True, exist_ok=True)
     room = Room(paths.spool, orders.spool_bytes)
     spool = SpoolWriter(paths.spool, segment_bytes(room.measure().capacity))

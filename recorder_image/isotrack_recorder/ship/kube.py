@@ -166,9 +166,8 @@ class KubeClient:
             except KubeError as error:
                 if error.status == 404:
                     changed(RecordingView(DesiredState.STOPPED, deleted=True))
-                if (
-                    time.monotonic() - began > CALM_SECONDS
-                ):  # NB: reading alone is none: a watch may be refused each time
+                # NB: reading alone is no calm. A watch may be refused each time.
+                if time.monotonic() - began > CALM_SECONDS:
                     failures = 0
                 if failures == 0:
                     log.warning("API server does not answer", extra={"fields": {"detail": str(error)}})

@@ -202,9 +202,8 @@ class S3Store:
         if sha256_of is not None or md5_of is not None or crc32_of is not None:
             told |= {Consequence.DAMAGED, Consequence.FAILED}
         if sha256_of is not None:
-            told.add(
-                Consequence.CREDENTIALS
-            )  # "the signature does not match": its own sum of the body was signed otherwise
+            # "The signature does not match": its own sum of the body was signed otherwise
+            told.add(Consequence.CREDENTIALS)
         expected: dict[Consequence, Consequence | None] = {consequence: consequence for consequence in told}
         return self._requests.call("PutObject", send, expected)
 

@@ -181,9 +181,8 @@ class Spool:
                 if shift or min(batch.arrivals) < low or max(batch.arrivals) > high:
                     batch.arrivals = [min(max(arrival + shift, low), high) for arrival in batch.arrivals]
                 yield batch, origin
-        torn = (
-            ending is _Ending.TORN and self.facts.stop is not None and self.over
-        )  # an orderly end leaves nothing torn
+        # An orderly end leaves nothing torn
+        torn = ending is _Ending.TORN and self.facts.stop is not None and self.over
         if torn or ending is _Ending.DAMAGED:
             self._broken.setdefault(key, {})
 

@@ -126,9 +126,8 @@ def next_record(data: bytes, offset: int) -> int | None:
     at = offset + _FLAGS_AT
     while (match := _FLAGS.search(data, at)) is not None:
         start = match.start() - _FLAGS_AT
-        if not any(
-            data[start : start + _SIZE_CRC.size]
-        ):  # blocks of zeros, as a file system leaves them: none begins in there
+        # Blocks of zeros, as a file system leaves them: none begins in there
+        if not any(data[start : start + _SIZE_CRC.size]):
             following = _NOT_ZERO.search(data, start + _SIZE_CRC.size)
             if following is None:
                 return None
