@@ -39,6 +39,11 @@ class Group:
     """All of the spell lies in the spool."""
 
 
+def limit_of(number: int) -> int:
+    """Frames placed before it may be taken once a group is decided, unless it is the last one."""
+    return (number + 1) * GROUP_SECONDS * SECOND - HOLD_NS
+
+
 class Groups:
     """The logs of one session, and how far their places are decided."""
 
@@ -85,7 +90,7 @@ class Groups:
             walk.look_ahead(horizon)
         self._decide(state.group)
         is_last = whole and self._is_last(state.group, last_second)
-        limit_ns = None if is_last else (state.group + 1) * GROUP_SECONDS * SECOND - HOLD_NS
+        limit_ns = None if is_last else limit_of(state.group)
         return Group(state.group, limit_ns, last_second, whole)
 
     def following(self, group: Group) -> int:

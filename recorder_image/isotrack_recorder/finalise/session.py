@@ -26,7 +26,7 @@ from isotrack_recorder.timeline.placement import SECOND
 from isotrack_recorder.timeline.session import LogTimeline
 
 from .codecs import is_usable, usable
-from .groups import Groups
+from .groups import Groups, limit_of
 from .lanes import Placed
 from .logs import Heir, LogWalk
 from .model import FileSink
@@ -147,6 +147,8 @@ class SessionStream:
         group = self._groups.decide_next(whole=whole, known_ns=self.known_ns)
         if group is None:
             return False
+        if group.limit_ns is None:
+            self._take_rest(group.number)
         self._take(group.limit_ns)
         self.state.group = self._groups.following(group)
         return self._end() if group.limit_ns is None else True
@@ -169,6 +171,17 @@ class SessionStream:
             log.begun = False
         self._lanes.clear()
         self._begin_stages()
+
+    def _take_rest(self, number: int) -> None:
+        """Take all that is left in the steps in which it would be taken while the call goes on."""
+        while (limit_ns := limit_of(number)) <= self._newest_ns():
+            self._take(limit_ns)
+            number += 1
+
+    def _newest_ns(self) -> int:
+        """Place of the last frame that is left; 0 = there is none."""
+        ends = [walk.state.timeline.end_ns for walk in self._groups.active if walk.state.number < walk.state.decided]
+        return max([end for end in ends if end is not None], default=0)
 
     # ── frames ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
