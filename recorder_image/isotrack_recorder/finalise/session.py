@@ -147,11 +147,15 @@ class SessionStream:
         group = self._groups.decide_next(whole=whole, known_ns=self.known_ns)
         if group is None:
             return False
+        following = self._groups.following(group)
         if group.limit_ns is None:
-            self._take_rest(group.number)
+            self._take_steps(range(group.number, 1 << 62))
         self._take(group.limit_ns)
-        self.state.group = self._groups.following(group)
-        return self._end() if group.limit_ns is None else True
+        if group.limit_ns is None:
+            return self._end()
+        self._take_steps(range(group.number + 1, following))
+        self.state.group = following
+        return True
 
     def goes_on(self) -> bool:
         """Whether something came after the end of a spell that is over."""
@@ -172,11 +176,13 @@ class SessionStream:
         self._lanes.clear()
         self._begin_stages()
 
-    def _take_rest(self, number: int) -> None:
-        """Take all that is left in the steps in which it would be taken while the call goes on."""
-        while (limit_ns := limit_of(number)) <= self._newest_ns():
+    def _take_steps(self, groups: range) -> None:
+        """Take what is left in the steps in which it would be taken while the call goes on: of these groups, which have nothing to decide."""
+        for number in groups:
+            limit_ns = limit_of(number)
+            if limit_ns > self._newest_ns():
+                return
             self._take(limit_ns)
-            number += 1
 
     def _newest_ns(self) -> int:
         """Place of the last frame that is left; 0 = there is none."""

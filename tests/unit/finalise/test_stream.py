@@ -74,14 +74,16 @@ def republished_and_twice(call: Call) -> None:
 
 
 def pictures_outlast_sound(call: Call) -> None:
-    call.person("PA_a", "alice", left=75)
+    """Before a long pause of both, and at the end."""
+    call.person("PA_a", "alice", left=100)
     call.track("t0001", "PA_a", "alice", "microphone", "opus", 0.1)
-    call.frames("t0001", SENDER, 48_000, tone(opus_packets(1000) * 2, 0.5), lost=range(300, 600),
-                reports=[2 + 5 * n for n in range(8)])  # fmt: skip
     call.track("t0002", "PA_a", "alice", "camera", "vp8", 0.1)
-    call.frames("t0002", SENDER, 90_000, steady(video_frames(600) * 4, 0.6, 1 / 33), base=3,
-                reports=[3 + 2 * n for n in range(35)])  # fmt: skip
     call.event("size", 0.7, track="t0002", timestamp=0, width=160, height=120, rotation=0)
+    packets, pictures = opus_packets(1000) * 2, video_frames(600) * 2
+    call.frames("t0001", SENDER, 48_000, tone(packets[:1000], 0.5) + tone(packets[:500], 75.0), lost=range(300, 600),
+                reports=[2, 7, 12, 17])  # fmt: skip
+    call.frames("t0002", SENDER, 90_000, steady(pictures[:990], 0.6, 1 / 33) + steady(pictures[:600], 75.0, 1 / 33),
+                base=3, reports=[3 + 2 * n for n in range(14)])  # fmt: skip
 
 
 CALLS = [mute_and_drift, late_camera_of_two_codecs, republished_and_twice, pictures_outlast_sound]
