@@ -4,18 +4,26 @@ Decoders that simply put packets one behind the other (most do) need a packet fo
 DTX, pause, disconnect) is filled with packets of silence. Position is counted in ticks of the codec's RTP clock:
 
     lag = place on the timeline - position
-    packet follows in ticks         goes to `position`; beyond 30 ms of lag a correction: silence where the sender's clock
-                                    runs slow, a shorter step of time stamps where it runs fast (nothing is dropped)
+    packet follows in ticks         goes to `position`; beyond 15 ms of lag a correction: silence where the sender's clock
+                                    runs slow, shorter steps of time stamps where it runs fast (nothing is dropped)
     packet after a hole             silence for the hole, so that lag is 0 again
+
+A correction goes to 15 ms on the other side, where a clock that drifts will take longest to come back from: 30 ms every five
+minutes at 100 ppm. Where another pod's log goes on with the track, packets still follow one another up to 30 ms of lag: without
+sender reports, places in two pods differ by what their ways take.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from .sound_forms import SoundForm
+
+_TOLERANCE_MS: Final = 15
+"""Half of what sound and pictures of a file may be apart, and more than a way that wobbles moves them."""
+_TOLERANCE_AT_SEAMS_MS: Final = 30
 
 
 class Packet(NamedTuple):
@@ -54,17 +62,22 @@ class SoundPosition:
     """Where the silence that is going on began, while it is written as time passes."""
     hole_end: int | None = None
     """Where it will end, if the packet behind it was seen when it began."""
+    squeezing: int = 0
+    """Ticks that are left of the correction of a fast clock that is going on."""
+    handed_on: bool = False
+    """Another log went on with the track, and its places were not met since."""
 
 
 class Continuity:
     """Positions the packets of one lane and fills its holes."""
 
-    __slots__ = ("_form", "_short_hole", "_step", "_tolerance", "at")
+    __slots__ = ("_form", "_near", "_near_at_seams", "_short_hole", "_step", "at")
 
     def __init__(self, form: SoundForm, at: SoundPosition | None = None) -> None:
         self.at = at or SoundPosition()
         self._form = form
-        self._tolerance = form.rate * 30 // 1000
+        self._near = form.rate * _TOLERANCE_MS // 1000
+        self._near_at_seams = form.rate * _TOLERANCE_AT_SEAMS_MS // 1000
         self._short_hole = form.rate // 2
         """Holes known to the tick; longer ones may hide a new base of timestamps."""
         self._step = form.rate // 100
@@ -83,12 +96,11 @@ class Continuity:
         first, fill, length = at.expected is None, self._fill(base, ticks, target), self._form.length(data)
         if fill or at.silent_from is not None:
             packets, hole = self._silence(fill), self._end_of_hole()
+            at.squeezing, at.handed_on = 0, False
         else:
             packets, hole = [], None
-            if not first and target - at.position < -self._tolerance:
-                shorter = min(self._step, length // 2)
-                at.position -= shorter
-                at.squeezed += shorter
+            if not first:
+                self._squeeze(target - at.position, length)
         self._form.note((data,))
         at.expected = (base, ticks + length)
         packets.append(Packet(at.position, length, data, filler=False))
@@ -110,7 +122,9 @@ class Continuity:
         positions = [at.position]
         if at.expected is None or at.expected[0] != base or at.silent_from is not None or at.hole_end is not None:
             return positions
-        expected, position, early, tolerance = at.expected[1], at.position, at.early, self._tolerance
+        if at.squeezing or at.handed_on:
+            return positions
+        expected, position, early, tolerance = at.expected[1], at.position, at.early, self._near
         for ticks, target, length in coming:
             lag = target - position
             if ticks != expected or not -tolerance <= lag <= tolerance:
@@ -120,6 +134,12 @@ class Continuity:
         at.expected, at.position, at.early = (base, expected), position, early
         at.packets += len(positions) - 1
         return positions
+
+    def follow(self, before: str, after: str, ticks: int) -> None:
+        """Packets with base `after` go on where those with base `before` stop; their ticks are less by so many."""
+        at = self.at
+        if at.expected is not None and at.expected[0] == before:
+            at.expected, at.handed_on = (after, at.expected[1] - ticks), True
 
     def pass_time(self, now: int, upcoming: tuple[str, int, int] | None) -> list[Packet]:
         """Silence until `now` (ticks from the file's zero) where there is a hole; in whole packets of the longest kind.
@@ -159,10 +179,32 @@ class Continuity:
     def _hole(self, missing: int, lag: int) -> int:
         """Ticks of silence that belong before a packet; 0 or less = none."""
         if missing == 0:
-            return lag if lag > self._tolerance else 0
+            return self._correction(lag) if lag > self._tolerance else 0
         if 0 < missing < self._short_hole and abs(lag - missing) <= self._tolerance:
             return missing
         return lag
+
+    @property
+    def _tolerance(self) -> int:
+        return self._near_at_seams if self.at.handed_on else self._near
+
+    def _correction(self, lag: int) -> int:
+        """Silence that takes a lag to the other side; one that did not come bit by bit is made up for, no more."""
+        return lag + self._near if lag <= 2 * self._near else lag
+
+    def _squeeze(self, lag: int, length: int) -> None:
+        """Let a packet lie nearer to the one before it than that one lasts, if it is time to."""
+        at = self.at
+        if not at.squeezing and lag < -self._tolerance:
+            at.squeezing, at.handed_on = self._near - lag, False
+        if at.squeezing:
+            shorter = min(self._step, length // 2, at.squeezing)
+            at.position, at.squeezed, at.squeezing = (
+                at.position - shorter,
+                at.squeezed + shorter,
+                at.squeezing - shorter,
+            )
+        at.handed_on = at.handed_on and abs(lag) > self._near
 
     def _silence(self, ticks: int) -> list[Packet]:
         at = self.at

@@ -247,9 +247,7 @@ class SoundWriter(LaneWriter):
 
     def follow(self, before: str, after: str, ticks: int) -> None:
         """The log `after` goes on with what `before` has, with ticks that are less by so many: packet follows packet."""
-        expected = self.state.at.expected
-        if expected is not None and expected[0] == before:
-            self.state.at.expected = (after, expected[1] - ticks)
+        self._continuity.follow(before, after, ticks)
 
     def pass_time(self, until_ns: int, upcoming: Placed | None) -> list[Block]:
         """Silence where there is a hole; all packets placed before `until_ns` must have been written.

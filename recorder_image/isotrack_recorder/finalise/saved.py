@@ -154,6 +154,6 @@ def _part_problems(part: PartState, times: range) -> Iterator[str]:
     if part.sound is not None:
         longest = len(times) * _HIGHEST_RATE // SECOND
         at = part.sound.at
-        reached = (at.position, at.silent, at.squeezed, at.silent_from, at.hole_end)
+        reached = (at.position, at.silent, at.squeezed, at.silent_from, at.hole_end, at.squeezing)
         if any(ticks is not None and abs(ticks) > longest for ticks in reached):
             yield "sound is longer than the call"

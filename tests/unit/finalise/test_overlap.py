@@ -133,10 +133,12 @@ def test_each_frame_is_there_once_and_sound_goes_on_without_a_step(
     assert [data for _, data in sound] == list(PACKETS[:1275])
     assert len(film) == 759
     assert [data for _, data in film] == [data for data, _ in PICTURES[:759]]
-    assert {later - earlier for (earlier, _), (later, _) in pairwise(sound)} <= {19, 20, 21}
+    around = [time for time, _ in sound if time < 15_000]  # what the second way costs more or less is made up for later
+    assert {later - earlier for earlier, later in pairwise(around)} <= {19, 20, 21}
     assert all(0 < later - earlier < 70 for (earlier, _), (later, _) in pairwise(film))
     assert [gap for track in file.tracks for gap in track.gaps] == []
-    assert [(track.silence_ms, track.overlap_ms) for track in file.tracks] == [(0, 0)] * 2
+    assert sum(track.silence_ms for track in file.tracks) == 0
+    assert sum(track.overlap_ms for track in file.tracks) <= (30 if reports and transit < 0.03 else 0)
 
 
 def test_what_the_older_one_missed_at_its_end_costs_nothing(tmp_path: Path) -> None:

@@ -85,4 +85,4 @@ def test_sound_has_no_hole_and_stays_near_the_timeline(steps: list[tuple[int, in
         ticks += 160
     assert written[0].position == 0
     for before, after in itertools.pairwise(written):
-        assert before.position + before.ticks - after.position in (0, 80)
+        assert 0 <= before.position + before.ticks - after.position <= 80
