@@ -203,12 +203,16 @@ def _totals(view: View) -> RecordingTotals | None:
 
 
 def _files(view: View) -> tuple[FileStatus, ...]:
-    found = {file.name: file for file in view.recording.status.files}
+    """The newest files: those of reports that are gone, then of each attempt, in the order of its report."""
+    told: dict[str, FileStatus] = {}
     for attempt in view.attempts:
         for file in attempt.report.status.files if attempt.report else ():
             fields = {name: getattr(file, name) for name in FileStatus.model_fields}
-            found[file.name] = FileStatus.model_construct(**fields)  # a part of a model that was validated already
-    return tuple(found.values())[-MAX_STATUS_FILES:]
+            told[file.name] = FileStatus.model_construct(**fields)  # a part of a model that was validated already
+    # NB: what is told counts where it is told. In the places that the status has, which are the newest ones' last time, older ones would
+    # come behind them: each write of the status would then make another one necessary.
+    gone = [file for file in view.recording.status.files if file.name not in told]
+    return (*gone, *told.values())[-MAX_STATUS_FILES:]
 
 
 def _manifest(view: View) -> ManifestRef | None:

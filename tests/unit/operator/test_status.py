@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from isotrack_api.conditions import ConditionStatus
-from isotrack_api.recording import Phase, Recording, RecordingStatus
+from isotrack_api.recording import MAX_STATUS_FILES, Phase, Recording, RecordingStatus
 from isotrack_operator.plan import plan
 from isotrack_operator.status import build_status, dump, is_news
 from isotrack_operator.view import Call, View
@@ -316,6 +316,12 @@ def again(view: View, status: RecordingStatus, **changes: Any) -> View:
     return View(**(fields | {"recording": Recording.from_object(body)} | changes))
 
 
+def a_file(name: str) -> dict[str, Any]:
+    """A file in a report."""
+    size: dict[str, Any] = {"durationMs": 1, "bytes": 5, "startOffsetMs": 0}
+    return {"name": name, "outputType": "audio_video", "userId": "a", "peerId": "p", **size}
+
+
 def test_nothing_to_write_the_second_time() -> None:
     """Otherwise the operator's own write would wake it for ever."""
     for view in (a_view(call=Call(exists=False)), a_view(**RUNNING, reports=[capturing()])):
@@ -375,23 +381,12 @@ def test_mute_after_the_first_media_is_no_transition() -> None:
 
 
 def test_attempts_files_and_totals_are_summed() -> None:
-    def file(name: str) -> dict[str, Any]:
-        return {
-            "name": name,
-            "outputType": "audio_video",
-            "userId": "a",
-            "peerId": "p",
-            "durationMs": 1,
-            "bytes": 5,
-            "startOffsetMs": 0,
-        }
-
     view = a_view(
         jobs=[a_job(1).failed(), a_job(2)],
         pods=[a_pod(1).ended(75), a_pod(2).running()],
         reports=[
-            capturing(1, files=[file("a1")], totals={"files": 1, "bytes": 5, "participants": 2, "lostSeconds": 1}),
-            capturing(2, files=[file("a2")], totals={"files": 1, "bytes": 6, "participants": 3, "lostSeconds": 0}),
+            capturing(1, files=[a_file("a1")], totals={"files": 1, "bytes": 5, "participants": 2, "lostSeconds": 1}),
+            capturing(2, files=[a_file("a2")], totals={"files": 1, "bytes": 6, "participants": 3, "lostSeconds": 0}),
         ],
     )
     status = status_of(view)
@@ -407,6 +402,29 @@ def test_attempts_files_and_totals_are_summed() -> None:
         3,
         1,
     )
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_of_more_files_than_it_holds_the_status_has_the_newest_and_is_written_once(finished: bool) -> None:
+    """Else each write of the status would bring about the next one, for ever."""
+    files = [a_file(f"f{number:03}") for number in range(3 * MAX_STATUS_FILES)]
+    recording = a_recording().finished() if finished else a_recording()
+    status = status_of(a_view(recording, **RUNNING, reports=[capturing(files=files[:70])]))
+    assert [file.name for file in status.files] == [file["name"] for file in files[20:70]]
+    view = again(a_view(recording, **RUNNING, reports=[capturing(files=files)]), status)
+    for _ in range(2):
+        status = status_of(view)
+        assert [file.name for file in status.files] == [file["name"] for file in files[-MAX_STATUS_FILES:]]
+        view = again(view, status)
+    assert not is_news(dump(status), dump(status_of(view)), counters=True)
+
+
+def test_files_of_reports_that_are_gone_stay_before_those_that_are_told() -> None:
+    status = status_of(a_view(**RUNNING, reports=[capturing(files=[a_file(f"a{number:02}") for number in range(40)])]))
+    view = again(a_view(**RUNNING, reports=[capturing(files=[a_file(f"b{number}") for number in range(15)])]), status)
+    names = [file.name for file in status_of(view).files]
+    assert names == [f"a{number:02}" for number in range(5, 40)] + [f"b{number}" for number in range(15)]
+    assert not is_news(dump(status_of(view)), dump(status_of(again(view, status_of(view)))), counters=True)
 
 
 def test_last_agent_counts_the_whole_recording() -> None:
