@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import datetime
+import json
 import os
 import socket
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.utils import ContainerMetadataFetcher
 
 from isotrack_dev.object_stores import moto_server
 from isotrack_dev.pki import Authority
@@ -175,3 +180,78 @@ def test_shared_configuration_is_enough(moto: S3Info, tmp_path: Path, monkeypatc
     monkeypatch.setenv("AWS_PROFILE", "nobody")
     with pytest.raises(IsotrackError):
         _ambient(moto).put("a", b"", "text/plain")
+
+
+@contextmanager
+def node_agent(key: tuple[str, str], refusals: int) -> Iterator[str]:
+    """What gives pods of a node their credentials, as that of EKS Pod Identity does; it is not ready for the first requests. Its URL."""
+    left = refusals
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            nonlocal left
+            left, ready = left - 1, left <= 0
+            expires = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=6)
+            found = {"AccessKeyId": key[0], "SecretAccessKey": key[1], "Token": "", "Expiration": expires.isoformat()}
+            body = json.dumps(found if ready else {}).encode()
+            self.send_response(200 if ready else 503)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/v1/credentials"
+        finally:
+            server.shutdown()
+            serving.join()
+
+
+def test_a_node_that_has_no_credentials_for_the_pod_yet_is_waited_for(
+    moto: S3Info, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pod may be there before the agent of its node. It ended the recording, as if its settings were wrong."""
+    monkeypatch.setattr(ContainerMetadataFetcher, "SLEEP_TIME", 0)
+    with node_agent(a_key(moto, "s3:*"), refusals=ContainerMetadataFetcher.RETRY_ATTEMPTS + 1) as url:
+        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", url)
+        ask_who_comes(moto)
+        store = _ambient(moto)
+        store.put("a", b"hello", "text/plain")
+        assert store.get("a", 10) == b"hello"
+
+
+def test_a_node_that_gives_no_credentials_is_told(moto: S3Info, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ContainerMetadataFetcher, "SLEEP_TIME", 0)
+    with node_agent(("key", "secret"), refusals=1000) as url:
+        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", url)
+        store = _ambient(moto, seconds=0.5)
+        with pytest.raises(StorageError, match=r"no credentials for bucket .*does not answer") as caught:
+            store.put("a", b"", "text/plain")
+    assert not isinstance(caught.value, StorageRefusedError)
+    assert store.trouble is not None
+
+
+def test_credentials_that_come_to_the_environment_in_mid_call_are_found(
+    moto: S3Info, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client library looks for them once."""
+    key, secret = a_key(moto, "s3:*")
+    ask_who_comes(moto)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    patience = Patience(60, refused_pause_seconds=30)
+    pauses = iter((True, True, False))
+
+    def written(_seconds: float) -> bool:
+        text = f"[default]\naws_access_key_id = {key}\naws_secret_access_key = {secret}\n"
+        (tmp_path / "credentials").write_text(text)
+        return next(pauses)
+
+    monkeypatch.setattr(patience, "pause", written)
+    store = S3Store(destination(moto), AmbientCredentials(), patience)
+    store.put("a", b"hello", "text/plain")
+    assert store.get("a", 10) == b"hello"

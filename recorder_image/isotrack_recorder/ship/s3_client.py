@@ -33,6 +33,7 @@ COMPLETE_SECONDS: Final = 600
 """The same for the completion of an upload: servers that copy its parts into one file answer when that is done."""
 _AHEAD: Final = "isotrack_ahead_seconds"
 _SHA256: Final = "isotrack_sha256"
+_AWAY: Final = "the service that gives them to this pod or machine does not answer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,7 @@ def connect(
 
     Raises:
         ConfigError: the library does not take these settings.
+        StorageError: whoever gives out credentials is away.
     """
     endpoint, forced = endpoint_of(destination), destination.force_path_style
     style: Literal["path", "virtual", "auto"] = "path" if forced or (forced is None and endpoint) else "auto"
@@ -136,7 +138,7 @@ def _client(
     read_seconds: int,
 ) -> S3Client:
     from botocore.config import Config
-    from botocore.exceptions import BotoCoreError
+    from botocore.exceptions import BotoCoreError, CredentialRetrievalError
 
     try:
         return session.client(
@@ -158,8 +160,14 @@ def _client(
             aws_secret_access_key=credentials.secret_key if credentials else None,
             aws_session_token=credentials.session_token if credentials else None,
         )
+    except CredentialRetrievalError:  # some of the library's sources are asked at once, others with the first request
+        raise StorageError(_no_credentials(destination.bucket, place_of(destination), _AWAY)) from None
     except (BotoCoreError, ValueError) as error:
         raise ConfigError(f"storage settings are not usable: {type(error).__name__}") from None
+
+
+def _no_credentials(bucket: str, place: str, why: str) -> str:
+    return f"no credentials for bucket {bucket!r} at {place}: {why}"
 
 
 def _sign(client: S3Client, signing: Signing) -> None:
@@ -212,12 +220,11 @@ def failure_of(error: Exception, operation: str, bucket: str, place: str) -> Fai
         if status >= 500:
             return Failure(Consequence.RETRY, StorageError(text))
         return Failure(Consequence.CREDENTIALS, StorageRefusedError(text))
-    if isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError | boto.CredentialRetrievalError):
-        text = (
-            f"no credentials for {where}: give the storage a secret or an identity, or set AWS_ACCESS_KEY_ID and "
-            "AWS_SECRET_ACCESS_KEY"
-        )
-        return Failure(Consequence.CREDENTIALS, StorageRefusedError(text))
+    if isinstance(error, boto.CredentialRetrievalError):
+        return Failure(Consequence.RETRY, StorageError(_no_credentials(bucket, place, _AWAY)))
+    if isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError):
+        why = "give the storage a secret or an identity, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        return Failure(Consequence.CREDENTIALS, StorageRefusedError(_no_credentials(bucket, place, why)))
     if isinstance(error, boto.ParamValidationError):
         text = f"{operation} to {where} is not a legal request: check the storage's bucket and prefix"
         return Failure(Consequence.REFUSED, StorageRefusedError(text))

@@ -7,8 +7,8 @@
                        refused                    again with credentials and authority as they are now; unchanged: as `retry` says
 
 One Requests is shared by all worker threads. Its connection lives until a refusal finds other credentials, or another authority,
-than it was made with. Each answer tells the storage's time: the next requests are signed by it where need be, and `clock` is
-narrowed by it.
+than it was made with; one whose credentials are the environment's, until the next refusal. Each answer tells the storage's time: the
+next requests are signed by it where need be, and `clock` is narrowed by it.
 
 What is asked for is in `s3`, the client library behind `s3_client`, what its answers mean in `s3_errors`.
 """
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from isotrack_api.intent import S3Destination
 from isotrack_recorder.clocks import Bounds, answered
-from isotrack_recorder.errors import StorageRefusedError
+from isotrack_recorder.errors import StorageError, StorageRefusedError
 
 from .credentials import Credentials, CredentialSource, read_authority
 from .retry import Patience, full_jitter
@@ -61,6 +61,8 @@ class Requests:
         self._place = place_of(destination)
         self._source = credentials
         self._lock = threading.Lock()
+        self._connecting = threading.Lock()
+        """Held for as long as it takes to be given credentials: nothing that the event loop asks for waits for it."""
         self._connection: Connection | None = None
         self._secret: _Secret | None = None
         self._is_aws = False
@@ -192,27 +194,33 @@ class Requests:
         return True
 
     def _connected(self) -> Connection:
-        """The client. Credentials that are not whole (a key of the Secret is missing) are a refusal, and may be mended like one."""
+        """The client. Credentials that cannot be had fail like a request: not whole (a key of the Secret is missing) as if they were
+        refused, and where who gives them out is away, that may pass."""
+        failures = 0
         while True:
             try:
                 return self._connect()
-            except StorageRefusedError as error:
+            except StorageError as error:
+                failures += 1
                 self._answered(Trouble(error.reason, str(error)))
-                pause = self._patience.refused_pause_seconds
+                refused = isinstance(error, StorageRefusedError)
+                pause = self._patience.refused_pause_seconds if refused else full_jitter(failures)
                 if pause is None or not self._patience.pause(pause):
                     raise
 
     def _connect(self) -> Connection:
-        with self._lock:
-            if self._connection is None:
-                self._secret = self._read_secret()
+        with self._connecting:
+            connection = self._connection
+            if connection is None:
+                secret = self._read_secret()
                 signing = Signing(lambda: self._ahead, lambda: getattr(self._asked, "sha256", None))
-                connection = connect(self._destination, self._secret.credentials, self._source.ca_file, signing)
+                connection = connect(self._destination, secret.credentials, self._source.ca_file, signing)
                 for client in (connection.client, connection.patient):
                     client.meta.events.register("before-send.s3", self._note_sent)
                     client.meta.events.register("after-call.s3", self._note_time)
-                self._connection, self._place, self._is_aws = connection, connection.place, connection.is_aws
-            return self._connection
+                self._place, self._is_aws = connection.place, connection.is_aws
+                self._connection, self._secret = connection, secret
+            return connection
 
     def _secret_changed(self) -> bool:
         """Read credentials and authority again; a new client serves the next call when they differ."""
@@ -220,10 +228,13 @@ class Requests:
             fresh = self._read_secret()
         except StorageRefusedError:  # in the middle of a rotation: the old ones are as good as any
             return False
-        with self._lock:
-            if fresh == self._secret:
-                return False
-            self._connection = None
+        with self._connecting:
+            is_same = fresh == self._secret
+            # NB: those of the environment the library looks for when a client is made, and in some places (a file, the node) never again.
+            if not is_same or fresh.credentials is None:
+                self._connection = None
+        if is_same:
+            return False
         log.info("storage credentials read again")
         return True
 
