@@ -33,6 +33,9 @@ REFUSALS = {
 FAILURES = {69: Reason.SOURCE_UNAVAILABLE, 74: Reason.STORAGE_UNAVAILABLE}
 """Exit codes after which another attempt may succeed."""
 
+TOKEN_FRESH = timedelta(minutes=8)
+"""A pod that has not started by then gets a successor with a new join token (tokens are valid for ten minutes)."""
+
 SETTLED = timedelta(seconds=30)
 """An attempt that was in the call for this long made progress, even if nobody spoke."""
 
@@ -224,6 +227,15 @@ def never_ran(attempt: AttemptView) -> bool:
     end, report = ending(attempt), attempt.report
     gone = attempt.pod is None and attempt.job is None and end is not None and end.result is AttemptResult.LOST
     return gone and (report is None or report.status.phase is None)
+
+
+def waited_in_vain(attempt: AttemptView, now: datetime) -> bool:
+    """Its pod did not start (no node, no image, no quota) for as long as its join token was good, and was taken back."""
+    record = attempt.record
+    begun = parse_time(record.started_at) if record else None
+    if record is None or begun is None or not never_ran(attempt):
+        return False
+    return (parse_time(record.ended_at) or now) - begun >= TOKEN_FRESH
 
 
 def captured(attempt: AttemptView) -> bool:

@@ -29,7 +29,7 @@ from .diagnose import POD_GRACE, Context, Diagnosis, diagnose
 from .gate import GATE
 from .recovery import STRAGGLER_PATIENCE, conclude, last_words, shipping, stop_info, volumes_of
 from .unrecorded import missing
-from .view import AttemptView, View, parse_time, true_condition
+from .view import AttemptView, Termination, View, parse_time, true_condition
 
 MAX_FRUITLESS = 5
 """Attempts in a row without media or a settled stay in the call before we give up."""
@@ -37,8 +37,6 @@ RETRY_SECONDS = 2.0
 MAX_RETRY_SECONDS = 60.0
 TAKEN_BACK_SECONDS = 5.0
 """Until we look again whether a pod that is taken back is gone; usually its end is seen before."""
-TOKEN_FRESH = timedelta(minutes=8)
-"""A pod that has not started by then gets a successor with a new join token (tokens are valid for ten minutes)."""
 STOP_PATIENCE = timedelta(minutes=70)
 """From the stop request until a silent attempt is terminated. Agents try to upload for an hour."""
 NODE_PATIENCE = timedelta(minutes=2)
@@ -100,10 +98,24 @@ def attempt_was_refused(view: View, now: datetime) -> Plan | None:
 def attempts_are_exhausted(view: View, now: datetime) -> Plan | None:
     """Too many attempts in a row achieved nothing."""
     end = _end_of_latest(view)
-    if end is None or fruitless(view.attempts) < MAX_FRUITLESS:
+    if end is None or fruitless(view.attempts, now) < MAX_FRUITLESS:
         return None
     text = f"{MAX_FRUITLESS} attempts in a row ended without any media; the last one: {end.reason}: {end.message}"
     return conclude(view, end, Reason.ATTEMPTS_EXHAUSTED, text, now)
+
+
+def its_time_passed_without_a_pod(view: View, now: datetime) -> Plan | None:
+    """It had begun, and no pod of a further attempt could start before limits.maxDurationSeconds were over. Else a recorder sees to that."""
+    end, latest, started = _end_of_latest(view), view.latest, parse_time(view.recording.status.started_at)
+    frozen = view.recording.status.effective
+    longest = frozen.limits.max_duration_seconds if frozen else 0
+    if end is None or latest is None or started is None or not longest or not judge.waited_in_vain(latest, now):
+        return None
+    if now - started < timedelta(seconds=longest):
+        return None
+    end = replace(end, termination=Termination(stop_reason=StopReason.MAX_DURATION))
+    text = f"limits.maxDurationSeconds ({longest}) were over before another pod could start"
+    return conclude(view, end, end.reason, text, now)
 
 
 def stopped_with_its_last_attempt_over(view: View, now: datetime) -> Plan | None:
@@ -144,7 +156,7 @@ def pod_does_not_start_in_time(view: View, now: datetime) -> Plan | None:
     latest = view.latest
     if latest is None or judge.stage(latest) is not Stage.PENDING or _was_ever_armed(view):
         return None
-    timeout, since = start_timeout(view), _started(latest)
+    timeout, since = start_timeout(view), _waits_since(view)
     if not timeout or since is None or now - since < timedelta(seconds=timeout):
         return None
     found = diagnosis(view, latest, now)
@@ -160,7 +172,7 @@ def join_token_went_stale(view: View, now: datetime) -> Plan | None:
     if latest is None or judge.stage(latest) is not Stage.PENDING or view.stop_requested:
         return None
     since = _started(latest)
-    if since is None or now - since < TOKEN_FRESH:
+    if since is None or now - since < judge.TOKEN_FRESH:
         return None
     found = diagnosis(view, latest, now)
     return Plan(
@@ -274,7 +286,7 @@ def agent_may_yet_say_that_it_hands_over(view: View, now: datetime) -> Plan | No
 def next_attempt_must_wait(view: View, now: datetime) -> Plan | None:
     """After attempts without any media, pauses grow."""
     end = _end_of_latest(view)
-    count = fruitless(view.attempts)
+    count = fruitless(view.attempts, now)
     if end is None or end.at is None or count == 0:
         return None
     pause = min(RETRY_SECONDS * 2.0 ** (count - 1), MAX_RETRY_SECONDS)
@@ -293,7 +305,8 @@ LIFE: tuple[Check, ...] = (
     attempt_finished_it,
     attempt_was_refused,
     attempts_are_exhausted,
-    stopped_with_its_last_attempt_over,  # after the three that know better how it ended
+    its_time_passed_without_a_pod,
+    stopped_with_its_last_attempt_over,  # after the four that know better how it ended
     stopped_before_start,  # before the gate: a stopped Recording must not wait for its class
     pod_does_not_start_in_time,  # before the token, or a short timeout would never be seen
     join_token_went_stale,
@@ -318,10 +331,12 @@ def plan(view: View, now: datetime) -> Plan:
     return next(found for found in findings if found)
 
 
-def fruitless(attempts: Sequence[AttemptView]) -> int:
-    """How many of the newest ended attempts in a row achieved nothing."""
+def fruitless(attempts: Sequence[AttemptView], now: datetime) -> int:
+    """How many of the newest ended attempts in a row achieved nothing. Those that no node took, say, had no chance to."""
     count = 0
     for attempt in reversed(attempts):
+        if judge.waited_in_vain(attempt, now):
+            continue
         if judge.ending(attempt) is None or judge.made_progress(attempt):
             break
         count += 1
@@ -374,6 +389,16 @@ def _started(attempt: AttemptView) -> datetime | None:
     return parse_time(attempt.record.started_at) if attempt.record else None
 
 
+def _waits_since(view: View) -> datetime | None:
+    """Since when a pod is waited for that starts: of the newest attempts that did not run, the first one."""
+    first = None
+    for attempt in reversed(view.attempts):
+        if first is not None and not judge.never_ran(attempt):
+            break
+        first = attempt
+    return _started(first) if first is not None else None
+
+
 def _last_heard(attempt: AttemptView) -> datetime | None:
     return parse_time(attempt.report.status.last_update) if attempt.report else None
 
@@ -395,9 +420,9 @@ def _deadline(view: View, latest: AttemptView, now: datetime) -> float | None:
     moments: list[datetime] = []
     since = _started(latest)
     if judge.stage(latest) is Stage.PENDING and since is not None:
-        moments += [since + POD_GRACE, since + TOKEN_FRESH]
+        moments += [since + POD_GRACE, since + judge.TOKEN_FRESH]
         if start_timeout(view) and not _was_ever_armed(view):
-            moments.append(since + timedelta(seconds=start_timeout(view)))
+            moments.append((_waits_since(view) or since) + timedelta(seconds=start_timeout(view)))
     request = view.recording.status.stop_request
     if request is not None and (asked := parse_time(request.time)) is not None:
         moments.append(asked + STOP_PATIENCE)

@@ -37,6 +37,7 @@ def test_order_of_checks_is_pinned() -> None:
         "attempt_finished_it",
         "attempt_was_refused",
         "attempts_are_exhausted",
+        "its_time_passed_without_a_pod",
         "stopped_with_its_last_attempt_over",
         "stopped_before_start",
         "pod_does_not_start_in_time",
@@ -305,6 +306,58 @@ def test_fruitless_attempts_pause_longer_and_longer_and_end() -> None:
     assert verdict.reason == "AttemptsExhausted"
 
 
+def waited(n: int, begun_ago: float, seconds: float = 481) -> dict[str, Any]:
+    """Record of an attempt that no node took for so long; its Job was taken back then."""
+    ended: dict[str, Any] = {"endedAt": ago(begun_ago - seconds), "result": "Lost", "reason": "PodLost"}
+    return {"n": n, "job": job_name(n), "startedAt": ago(begun_ago), **ended}
+
+
+def many_that_waited(*, begun_ago: float = 481 * 2 * MAX_FRUITLESS) -> list[dict[str, Any]]:
+    """Twice as many as may achieve nothing, the newest of which was taken back just now."""
+    return [waited(n + 2, begun_ago - 481 * n) for n in range(2 * MAX_FRUITLESS)]
+
+
+def test_pods_that_no_node_took_do_not_exhaust_a_recording() -> None:
+    """A cluster without room for an hour cost the rest of the call: they had no chance to achieve anything."""
+    recording = a_recording().status(startedAt=ago(9000), attempts=many_that_waited())
+    found = decide(a_view(recording, jobs=[a_job(1).failed()], pods=[a_pod(1).ended(75)], reports=[capturing(1)]))
+    assert (found.verdict, found.start) == (None, 2 * MAX_FRUITLESS + 2)
+
+
+def test_pods_that_no_node_took_do_not_hide_those_that_achieved_nothing() -> None:
+    count = MAX_FRUITLESS
+    jobs = [a_job(n).failed() for n in range(1, count + 1)]
+    pods = [a_pod(n).ended(69) for n in range(1, count + 1)]
+    recording = a_recording().status(attempts=[waited(count + 1, 481)])
+    verdict = decide(a_view(recording, jobs=jobs, pods=pods)).verdict
+    assert verdict is not None
+    assert verdict.reason == "AttemptsExhausted"
+
+
+def test_jobs_that_somebody_deletes_again_and_again_do_exhaust_a_recording() -> None:
+    attempts = [waited(n, 100 - n, seconds=1) for n in range(1, MAX_FRUITLESS + 1)]
+    verdict = decide(a_view(a_recording().status(attempts=attempts))).verdict
+    assert verdict is not None
+    assert verdict.reason == "AttemptsExhausted"
+
+
+def test_a_recording_does_not_wait_for_a_node_for_longer_than_it_may_last() -> None:
+    limits = {"maxDurationSeconds": 3600, "emptyTimeoutSeconds": 60, "startTimeoutSeconds": 0}
+    layer = {"name": "default", "fileNamePrefix": "p", "outputTypes": ["audio_only"], "container": "mkv"}
+    effective = {"layers": [layer | {"fileNameTemplate": "{user_id}"}], "storage": "archive", "limits": limits}
+
+    def found(started_ago: float) -> Plan:
+        recording = a_recording().status(startedAt=ago(started_ago), attempts=many_that_waited(), effective=effective)
+        attempt: dict[str, Any] = {"jobs": [a_job(1).failed()], "pods": [a_pod(1).ended(75)]}
+        return decide(a_view(recording, **attempt, reports=[capturing(1)]))
+
+    assert found(3599).start is not None
+    late = found(3600)
+    assert late.start is None
+    assert late.finalise is not None
+    assert late.finalise.reason == "MaxDuration"
+
+
 def test_media_makes_earlier_fruitless_attempts_forgotten() -> None:
     jobs = [a_job(n).failed() for n in (1, 2, 3)]
     pods = [a_pod(n).ended(69, ended_ago=0) for n in (1, 2, 3)]
@@ -496,6 +549,19 @@ def test_pod_that_cannot_start_ends_with_its_cause_after_the_start_timeout() -> 
     assert found.verdict.reason == "ImagePullFailed"
     assert "no such image" in found.message
     assert found.delete_jobs == (job_name(),)
+
+
+def test_the_start_timeout_counts_from_the_first_pod_that_did_not_start() -> None:
+    """Each of them gets a new join token after eight minutes: longer timeouts were never reached."""
+    recording = a_recording(limits={"startTimeoutSeconds": 900}).status(attempts=[waited(1, 901)])
+    found = decide(a_view(recording, jobs=[a_job(2, created_ago=400)], pods=[a_pod(2).unschedulable()]))
+    assert found.verdict is not None
+    assert (found.verdict.reason, found.delete_jobs) == ("Unschedulable", (job_name(2),))
+    recording = a_recording(limits={"startTimeoutSeconds": 900}).status(attempts=[waited(1, 899)])
+    found = decide(a_view(recording, jobs=[a_job(2, created_ago=400)], pods=[a_pod(2).unschedulable()]))
+    assert found.verdict is None
+    assert found.again_after is not None
+    assert found.again_after < 3
 
 
 def test_pod_that_cannot_start_shows_its_cause_at_once() -> None:
