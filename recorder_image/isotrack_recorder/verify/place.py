@@ -27,9 +27,11 @@ if TYPE_CHECKING:
 
 MANIFEST_NAME: Final = "recording.json"
 MAX_MANIFEST_BYTES: Final = 256 * 1024 * 1024
-_PATIENCE_SECONDS: Final = 20.0
+PATIENCE_SECONDS: Final = 60.0
+"""How long a storage that fails is tried, in a row: the files of a day take hours, and one refused request is no end of them."""
 _CHUNK: Final = 1024 * 1024
 _RANGE: Final = 8 * 1024 * 1024
+_NO_COPY: Final = "a file of {} bytes cannot be copied to {} (TMPDIR names another place): {}"
 
 
 class MissingFileError(Exception):
@@ -64,6 +66,7 @@ class Place(Protocol):
         Raises:
             MissingFileError: It is not there, or cannot be read.
             StorageError, StorageRefusedError: The bucket does not answer, or refuses us.
+            OutputError: There is no room for a copy of it.
         """
         ...
 
@@ -133,34 +136,56 @@ class BucketPlace:
 
     def __init__(self, store: Store, folder: str) -> None:
         """`folder` is the key prefix of everything, without a slash at its end."""
-        self._store = store
+        self.store = store
         self._folder = folder
 
     def manifest(self) -> bytes:
         """See Place."""
         key = f"{self._folder}/{MANIFEST_NAME}"
-        data = self._store.get(key, MAX_MANIFEST_BYTES)
+        data = self.store.get(key, MAX_MANIFEST_BYTES)
         if data is None:
-            raise ConfigError(f"s3://{self._store.bucket}/{key} is not there: the recording may not be finished yet")
+            raise ConfigError(f"s3://{self.store.bucket}/{key} is not there: the recording may not be finished yet")
         return data
 
     @contextmanager
     def file(self, entry: ManifestFile) -> Iterator[Copy]:
         """See Place."""
         key = f"{self._folder}/{_component(entry.name)}"
-        found = self._store.head(key)
+        found = self.store.head(key)
         if found is None:
             raise MissingFileError("is not in the bucket")
         if found.size != entry.bytes:  # not worth its transfer, and of a length that nobody vouched for
             raise MissingFileError(f"has {found.size} bytes in the bucket, the manifest says {entry.bytes}")
-        with tempfile.TemporaryDirectory(prefix="isotrack-verify-") as folder:
-            path = Path(folder) / "file"
-            sums = FileSums(entry.part_bytes)
+        with _folder() as folder:
+            path = folder / "file"
+            sums = self._fetch(key, found.size, path, entry.part_bytes)
+            yield Copy(path, sums.size, sums.digest())
+
+    def _fetch(self, key: str, size: int, path: Path, part_bytes: int | None) -> FileSums:
+        sums = FileSums(part_bytes)
+        try:
             with path.open("wb") as stream:
-                while sums.size < found.size and (data := self._store.get_range(key, sums.size, _RANGE)):
+                while sums.size < size and (data := self.store.get_range(key, sums.size, _RANGE)):
                     stream.write(data)
                     sums.update(data)
-            yield Copy(path, sums.size, sums.digest())
+        except OSError as error:
+            raise OutputError(_NO_COPY.format(size, path.parent.parent, error.strerror)) from error
+        return sums
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """A temporary folder.
+
+    Raises:
+        OutputError: It cannot be made.
+    """
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="isotrack-verify-")
+    except OSError as error:
+        raise OutputError(f"no temporary folder can be made (TMPDIR says where): {error.strerror}") from error
+    with folder as path:
+        yield Path(path)
 
 
 def _bucket(text: str, environ: Mapping[str, str]) -> BucketPlace:
@@ -170,7 +195,7 @@ def _bucket(text: str, environ: Mapping[str, str]) -> BucketPlace:
     from isotrack_recorder.ship.s3 import S3Store
 
     destination, folder = folder_of(text, environ)
-    return BucketPlace(S3Store(destination, AmbientCredentials(), Patience(_PATIENCE_SECONDS)), folder)
+    return BucketPlace(S3Store(destination, AmbientCredentials(), Patience(in_a_row=PATIENCE_SECONDS)), folder)
 
 
 def _component(name: str) -> str:

@@ -8,6 +8,7 @@ import os
 import shutil
 import zlib
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,11 @@ import pytest
 
 from isotrack_api.manifest import Manifest
 from isotrack_recorder.cli import main
-from isotrack_recorder.errors import ConfigError
+from isotrack_recorder.errors import ConfigError, OutputError
 from isotrack_recorder.finalise.local import finish_local
 from isotrack_recorder.matroska import reader
 from isotrack_recorder.verify import child
-from isotrack_recorder.verify.place import BucketPlace, MissingFileError, parse_manifest
+from isotrack_recorder.verify.place import PATIENCE_SECONDS, BucketPlace, MissingFileError, find_place, parse_manifest
 from isotrack_recorder.verify.run import verify_files
 from support.media import opus_packets, pcm_packets, video_frames
 from support.memory_store import MemoryStore
@@ -366,3 +367,24 @@ def test_an_object_of_another_size_is_not_fetched(original: Path) -> None:
     store.delete(f"p/team-a/standup/{file.name}")
     (verdict,) = verify_files(place, manifest)
     assert verdict.problems == ("is not in the bucket",)
+
+
+def test_a_bucket_is_given_up_when_it_fails_in_a_row_however_long_the_rest_takes() -> None:
+    """The files of a day take hours: behind the first seconds one refused request ended all of it."""
+    place = find_place("s3://calls/p/team-a/standup", {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"})
+    assert isinstance(place, BucketPlace)
+    assert place.store.patience.left() == float("inf")
+    place.store.patience.failed()
+    assert place.store.patience.left() <= PATIENCE_SECONDS
+
+
+def test_a_copy_that_has_no_room_is_told(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, place = in_a_bucket(original)
+    manifest = parse_manifest(place.manifest(), "p")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
+    with pytest.raises(OutputError, match="no temporary folder"), place.file(manifest.files[0]):
+        pass
+    (tmp_path / "file").symlink_to("/dev/full")
+    monkeypatch.setattr("isotrack_recorder.verify.place._folder", lambda: nullcontext(tmp_path))
+    with pytest.raises(OutputError, match=r"cannot be copied to .*No space left"):
+        list(verify_files(place, manifest))
