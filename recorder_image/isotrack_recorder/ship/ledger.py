@@ -40,6 +40,8 @@ class Upload:
 
     upload_id: str
     parts: dict[int, Part] = field(default_factory=dict)
+    through: int = 1
+    """Parts 2 to this one are all here. (Part 1 comes last.)"""
 
 
 class Ledger:
@@ -63,13 +65,24 @@ class Ledger:
         """The upload of a file, as far as it went."""
         with self._lock:
             upload = self._uploads.get(name)
-            return None if upload is None else Upload(upload.upload_id, dict(upload.parts))
+            return None if upload is None else Upload(upload.upload_id, dict(upload.parts), upload.through)
 
     def has_part(self, name: str, number: int) -> bool:
         """Whether the storage has acknowledged a part."""
         with self._lock:
             upload = self._uploads.get(name)
             return upload is not None and number in upload.parts
+
+    def first_missing(self, name: str) -> int:
+        """Number of the first part from 2 on that the storage has not acknowledged. A day's file has thousands that it has."""
+        with self._lock:
+            upload = self._uploads.get(name)
+            return 2 if upload is None else upload.through + 1
+
+    def has_file(self, name: str) -> bool:
+        """Whether a file is in the bucket."""
+        with self._lock:
+            return name in self._files
 
     def add_file(self, file: ManifestFile) -> None:
         """Note a file, durably where the disk has room; else for as long as this process lives."""
@@ -126,7 +139,10 @@ class Ledger:
             if not is_part or len(md5) not in (0, 16) or len(sha256) != 32:
                 raise ValueError("no part has such a number, size or sum")
             part = Part(number, str(row["etag"]), size, md5, int(row["crc32"]) & 0xFFFFFFFF, sha256)
-            self._uploads[str(row["name"])].parts[number] = part
+            upload = self._uploads[str(row["name"])]
+            upload.parts[number] = part
+            while upload.through + 1 in upload.parts:
+                upload.through += 1
 
     def _read(self) -> None:
         try:

@@ -149,12 +149,10 @@ class Session:
         found = []
         for part in self._stream.state.parts:
             name = part.plan.name
-            if name in self._ledger.files:
+            if self._ledger.has_file(name):
                 continue
-            settled = self._settled.get(name, 0)
-            numbers = tuple(
-                number for number in range(2, settled // PART_BYTES + 1) if not self._ledger.has_part(name, number)
-            )
+            whole = range(self._ledger.first_missing(name), self._settled.get(name, 0) // PART_BYTES + 1)
+            numbers = tuple(number for number in whole if not self._ledger.has_part(name, number))
             if part.result is not None or numbers:
                 found.append(Errand(self, part, numbers))
         return found
@@ -228,9 +226,8 @@ class Session:
     def _is_founded(self, state: SessionState) -> bool:
         """Whether all that a state relies on is there."""
         known = {part.plan.name: part for part in state.parts}
-        delivered = self._ledger.files
         for name in state.names:
-            if name in delivered:
+            if self._ledger.has_file(name):
                 continue
             part = known.get(name)
             if part is None:
@@ -277,7 +274,8 @@ class Session:
         )
 
     def _forget_delivered(self, stream: SessionStream) -> bool:
-        names = {part.plan.name for part in stream.state.parts if part.result is not None} & self._ledger.files.keys()
+        finished = {part.plan.name for part in stream.state.parts if part.result is not None}
+        names = {name for name in finished if self._ledger.has_file(name)}
         for name in names:
             stream.forget(name)
         return bool(names)

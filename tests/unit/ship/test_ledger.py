@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+import tempfile
 import zlib
 from pathlib import Path
 
@@ -52,6 +54,28 @@ def test_parts_of_an_upload_that_was_given_up_count_no_more(tmp_path: Path) -> N
     upload = Ledger(tmp_path).upload("a.mkv")
     assert upload is not None
     assert (upload.upload_id, upload.parts) == ("upload-2", {})
+
+
+@settings(deadline=None)
+@given(st.lists(st.one_of(st.integers(1, 12), st.sampled_from(["begin", "forget"])), max_size=40))
+def test_the_first_missing_part_is_that_of_the_present_upload(acts: list[int | str]) -> None:
+    """Whoever looks for what is to be sent looks from there on: behind a day's file lie thousands of parts."""
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = Ledger(Path(folder))
+        ledger.add_upload("a.mkv", "upload-1")
+        known = set[int]()
+        for act in acts:
+            if isinstance(act, int) and ledger.upload("a.mkv") is not None:
+                ledger.add_part("a.mkv", a_part(act))
+                known.add(act)
+            elif act == "forget":
+                ledger.forget_upload("a.mkv")
+                known = set()
+            elif act == "begin":
+                ledger.add_upload("a.mkv", "upload-2")
+                known = set()
+        first = next(number for number in itertools.count(2) if number not in known)
+        assert ledger.first_missing("a.mkv") == Ledger(Path(folder)).first_missing("a.mkv") == first
 
 
 def test_a_finished_file_has_no_upload(tmp_path: Path) -> None:
