@@ -299,7 +299,9 @@ class Capture:
         """Declare a wanted track that cannot be recorded; once per track, and not where frames came."""
         track = self._tracks.get(track_id)
         peer = self._peers.get(track.seen.peer_id) if track else None
-        if track is None or peer is None or track.refused or (track.capture and track.capture.log.frames):
+        if track is None or peer is None or not peer.recorded:
+            return
+        if track.refused or (track.capture and track.capture.log.frames):
             return
         track.refused = True
         user_id, source, message = peer.seen.user_id, track.seen.source, message[:512]

@@ -589,6 +589,14 @@ async def test_tracks_that_cannot_be_recorded_are_declared_once(
         ]
 
 
+async def test_a_track_of_somebody_who_is_not_recorded_any_more_is_not_missed(tmp_path: Path) -> None:
+    async with a_call(tmp_path) as call:
+        call.source.tell(*alice(a_track()))
+        call.capture.apply(Command(user_ids=("bob",)))
+        call.source.tell(TrackRefused("TR_mic", "SubscriptionRefused", "no"))
+        assert call.capture.state().unrecorded == ()
+
+
 async def test_a_state_tells_of_so_many_tracks_that_cannot_be_recorded_and_of_those_of_earlier_processes(
     tmp_path: Path,
 ) -> None:

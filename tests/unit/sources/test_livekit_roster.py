@@ -154,6 +154,11 @@ GONE = models.ParticipantInfo.DISCONNECTED
             (TrackRefused("TR_x", "CodecUnsupported", "the SFU has no codec in common with us"),),
             id="no common codec",
         ),
+        pytest.param(
+            [rtc.SignalResponse(subscription_response=rtc.SubscriptionResponse(track_sid="TR_x"))],
+            (TrackRefused("TR_x", "SubscriptionRefused", "the SFU could not subscribe us to it"),),
+            id="refused without a cause",
+        ),
     ],
 )
 def test_messages_become_events(messages: list[rtc.SignalResponse], events: tuple[Event, ...]) -> None:

@@ -190,7 +190,7 @@ def _refusal(response: rtc.SubscriptionResponse) -> tuple[Event, ...]:
         return (TrackRefused(track_id, "CodecUnsupported", "the SFU has no codec in common with us"),)
     if response.err == models.SubscriptionError.SE_TRACK_NOTFOUND:
         return (TrackRefused(track_id, "SubscriptionRefused", "the SFU does not find the track"),)
-    return ()
+    return (TrackRefused(track_id, "SubscriptionRefused", "the SFU could not subscribe us to it"),)
 
 
 def _seen(peer_id: str, info: models.ParticipantInfo) -> ParticipantSeen:
