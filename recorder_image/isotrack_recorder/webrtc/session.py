@@ -9,7 +9,6 @@ Offers must come one after another, as signalling delivers them.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import secrets
 import time
@@ -182,15 +181,16 @@ class MediaSession:
     async def close(self) -> None:
         """Flush, say goodbye, release sockets and tasks. May be called more than once."""
         self.flush()
-        if self._connecting is not None:
-            self._connecting.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._connecting
-            self._connecting = None
-        if self._transport is not None:
-            await self._transport.close()
-        if not self.closed.done():
-            self.closed.set_result("closed")
+        try:
+            if self._connecting is not None:
+                self._connecting.cancel()
+                # NB: awaiting the task itself would take our own cancellation for its
+                await asyncio.wait((self._connecting,))
+        finally:
+            if self._transport is not None:
+                await self._transport.close()
+            if not self.closed.done():
+                self.closed.set_result("closed")
 
     async def _open(self, offer: Offer, plans: tuple[Plan, ...]) -> None:
         section = _transport_section(offer, plans)

@@ -378,6 +378,19 @@ async def test_closing_gives_what_is_held_and_can_be_repeated(call: Call) -> Non
     assert call.session.closed.result() == "closed"
 
 
+@pytest.mark.parametrize("turns", [1, 2])
+async def test_who_closes_while_it_connects_can_be_cancelled_and_all_is_closed(call: Call, turns: int) -> None:
+    """Whoever took that for the end of the handshake would go on with a call that is over."""
+    await call.offer(VIDEO)
+    closing = asyncio.create_task(call.session.close())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    assert call.session.closed.result() == "closed"
+
+
 async def test_what_is_missing_may_still_come_before_the_end(call: Call) -> None:
     await call.connect(AUDIO)
     packets = [Packet(111, number, number * 960, 1001, False, {}, b"\xf8\xff\xfe") for number in range(3)]
