@@ -188,7 +188,7 @@ class MediaConnection(Protocol):
         """Give up reordering: everything held goes to the sinks."""
 
     async def close(self) -> None:
-        """End the connection."""
+        """End the connection. May be called more than once."""
 
 
 class Source(Protocol):

@@ -165,6 +165,8 @@ class Client:
         self.media: list[FakeMedia] = []
         self.tokens = Tokens()
         self.stands = True
+        self.packets = 0
+        """That each media connection counts."""
         self.ready = asyncio.Event()
         self.source = LiveKitSource(
             LiveKitSettings(url=url, **{"first_join_seconds": 0, **settings}),  # type: ignore[arg-type]
@@ -176,6 +178,7 @@ class Client:
 
     def _open_media(self, _listener: object) -> FakeMedia:
         self.media.append(FakeMedia(stands=self.stands))
+        self.media[-1].packets = self.packets
         return self.media[-1]
 
     def on_event(self, event: Event) -> None:
@@ -360,6 +363,49 @@ async def test_a_lost_media_connection_is_joined_again_and_totals_go_on() -> Non
     assert Disconnected("media connection lost: consent lost") in client.events
     assert client.source.counters()["TR_cam"].packets == 5
     assert len(client.media) == 2
+
+
+async def test_totals_of_tracks_that_are_over_are_not_kept_over_connections() -> None:
+    """A call of a day joins again many times, and a thousand people come and go in it."""
+
+    async def leaves(connection: Connection) -> None:
+        await connection.join(ALICE)
+        await connection.receive("subscription")
+        gone = models.ParticipantInfo(sid="PA_a", identity="alice", state=models.ParticipantInfo.DISCONNECTED)
+        await connection.send(update=rtc.ParticipantUpdate(participants=[gone]))
+
+    async with a_server(leaves, is_closed) as url:
+        client = Client(url)
+        client.packets = 5
+        await in_time(client.source.run())
+    assert client.kinds.count("Joined") == 2
+    assert client.source._totals.get("TR_cam") == TrackCounters(packets=5), "of the second connection alone"
+
+
+async def test_leaving_while_the_connection_of_before_is_closed_closes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, calls = asyncio.Event(), 0
+    close = FakeMedia.close
+
+    async def slow(media: FakeMedia) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            begun.set()
+            await asyncio.sleep(600)
+        await close(media)
+
+    async def stays(connection: Connection) -> None:
+        await connection.join(ALICE)
+        await connection.gone()
+
+    monkeypatch.setattr(FakeMedia, "close", slow)
+    async with a_server(drops, stays) as url:
+        client = Client(url)
+        running = asyncio.create_task(client.source.run())
+        await in_time(begun.wait())
+        await in_time(client.source.leave())
+        await in_time(running)
+    assert [media.is_closed for media in client.media] == [True]
 
 
 async def test_a_close_of_the_media_that_overtakes_the_word_of_the_end_is_the_end(

@@ -121,7 +121,7 @@ class LiveKitSource:
         self._unsent: set[str] = set()
         """Wanted, but the server does not know yet: one message for all that one turn of the loop brings."""
         self._totals: dict[str, TrackCounters] = {}
-        """Of media connections that are over."""
+        """Of media connections that are over; of tracks that are in the room."""
         self._signalling: Signalling | None = None
         self._media: MediaConnection | None = None
         self._was_ready = False
@@ -433,6 +433,11 @@ class LiveKitSource:
         if media is None:
             return
         media.flush()
-        self._totals = {track_id: replace(totals) for track_id, totals in self.counters().items()}
+        # NB: a connection knows tracks that are over, too. Kept here, they would be summed and copied each second for ever.
+        self._totals = {known: replace(totals) for known, totals in self.counters().items() if known in self._kinds}
         self._media = None
-        await media.close()
+        try:
+            await media.close()
+        except asyncio.CancelledError:
+            await media.close()  # we leave meanwhile: it may be closed in part
+            raise
