@@ -447,7 +447,11 @@ class Capture:
             first_packet_at_ms=progress.first_packet_at_ms,
             participants=self._humans(),
             spool=SpoolState(level=self._shedding.level, used=usage.used, capacity=usage.capacity),
-            tracks=tuple(capture.state(counters.get(capture.track_id), now_ns) for capture in shown),
+            tracks=tuple(
+                # NB: of a track that is over the source may know the last connection alone, or what came behind an exclusion
+                capture.state(None if capture.ended else counters.get(capture.track_id), now_ns)
+                for capture in shown
+            ),
             unrecorded=tuple(self._left_out.values()),
         )
 

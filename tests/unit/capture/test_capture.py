@@ -621,6 +621,17 @@ async def test_an_encrypted_track_is_never_subscribed_to(tmp_path: Path) -> None
         assert await call.events("track") == []
 
 
+async def test_totals_of_a_track_that_is_over_stay_as_they_were(tmp_path: Path) -> None:
+    """Of a track that began with an earlier connection the source knows less by then; of one that is admitted again, more."""
+    async with a_call(tmp_path) as call:
+        call.source.tell(*alice(a_track()))
+        call.source.totals["TR_mic"] = TrackCounters(packets=7, lost=1)
+        call.source.tell(TrackEnded("TR_mic", "unpublished"))
+        call.source.totals["TR_mic"] = TrackCounters(packets=3)
+        (track,) = call.capture.state().tracks
+        assert (track.ended, track.packets, track.lost) == (True, 7, 1)
+
+
 async def test_losing_the_connection_is_told_once_each_way(tmp_path: Path) -> None:
     async with a_call(tmp_path) as call:
         call.source.tell(*alice(a_track()))
