@@ -108,6 +108,11 @@ class Capture:
         """What made the capture fail, if it did."""
         return self._ending.error
 
+    @property
+    def first_packet_at_ms(self) -> int | None:
+        """As in `state()`, which costs a walk over all tracks."""
+        return self._progress.first_packet_at_ms
+
     async def run(self) -> None:
         """Capture until the end. Failing is an ending like others: see `error` and `state()`."""
         try:

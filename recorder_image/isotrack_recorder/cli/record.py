@@ -64,7 +64,8 @@ async def _record(options: RecordOptions) -> int:
 
     def news() -> None:
         changed.set()
-        if capture.state().first_packet_at_ms is not None:
+        # NB: no `state()` here: at the join of a large call there are hundreds of changes in one turn of the loop
+        if capture.first_packet_at_ms is not None:
             shipping.captured.set()
 
     capture = Capture(
@@ -94,7 +95,7 @@ async def _record(options: RecordOptions) -> int:
     finally:
         display.close()
     interrupts.finishing()
-    if capture.error is not None and capture.state().first_packet_at_ms is None:
+    if capture.error is not None and capture.first_packet_at_ms is None:
         workspace.remove()
         raise capture.error
     finished = await finish_workspace(workspace, options.intent, sys.stderr)

@@ -686,7 +686,7 @@ async def test_a_state_shows_the_tracks(tmp_path: Path) -> None:
         state = call.capture.state()
         assert (state.phase, state.participants, state.call_sid) == ("Capturing", 1, "RM_1")
         assert state.armed_at_ms is not None
-        assert state.first_packet_at_ms is not None
+        assert state.first_packet_at_ms == call.capture.first_packet_at_ms is not None
         [track] = state.tracks
         assert (track.user_id, track.name, track.codec, track.frames, track.packets) == ("alice", "Alice", "opus", 3, 7)
         assert track.last_packet_age_ms == 1000
