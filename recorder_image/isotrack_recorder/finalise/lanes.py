@@ -75,7 +75,7 @@ class LaneState:
     track_id: str
     """Of its first track, as the SFU names it."""
     logs: list[str] = field(default_factory=list)
-    """Keys of the logs that its frames came from."""
+    """Keys of the logs that its frames came from. Sound that goes on begins with that of the part before: it may stay silent here."""
     gaps: GapLog = field(default_factory=GapLog)
     first_ns: int | None = None
     last_ns: int | None = None
@@ -129,7 +129,8 @@ class LaneWriter:
 
     def _begin(self, placed: Placed, file_begins_ns: int) -> None:
         """Before the lane's first frame: what is missing before the file (or, of pictures, before them) begins."""
-        self._lane.logs.append(placed.log)
+        if placed.log not in self._lane.logs:
+            self._lane.logs.append(placed.log)
         # NB: sound has a hole of its own from the file's zero on, and gaps do not overlap.
         if self._lane.goes_on:
             self.declare_beyond(BEYOND, self._plan.zero_ns, file_begins_ns)

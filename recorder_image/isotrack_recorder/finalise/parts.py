@@ -98,10 +98,12 @@ def begin_part(
     )
     sound = picture = None
     for number, lane in enumerate(draft.lanes, 1):
+        goes_on = lane.kind in draft.goes_on
         if lane.kind is MediaKind.AUDIO:
-            sound = SoundState(number, lane.source, lane.codec, lane.track_id, goes_on=lane.kind in draft.goes_on)
+            logs = [lane.log] if goes_on else []
+            sound = SoundState(number, lane.source, lane.codec, lane.track_id, logs, goes_on=goes_on)
         else:
-            picture = PictureState(number, lane.source, lane.codec, lane.track_id, goes_on=lane.kind in draft.goes_on)
+            picture = PictureState(number, lane.source, lane.codec, lane.track_id, goes_on=goes_on)
     return PartState(plan, MuxState(draft.container), sound, picture)
 
 
@@ -260,7 +262,7 @@ class Part:
         lane: LaneState = writer.state
         counters = [self._facts.tracks[log].counters for log in lane.logs]
         came, lost, recovered = (sum(row.get(name, 0) for row in counters) for name in ("packets", "lost", "recovered"))
-        whole = self.state.cut_ns is None and self.state.plan.part == 1
+        whole = self.state.cut_ns is None and self.state.plan.part == 1 and not lane.goes_on
         if came and not whole and isinstance(writer, SoundWriter):
             return lane.frames, lane.packets_lost, recovered
         return came, lost, recovered

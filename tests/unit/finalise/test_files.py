@@ -294,6 +294,28 @@ def test_a_camera_that_is_muted_until_the_end_says_so(call: Call, tmp_path: Path
     assert told(finish(call, tmp_path), "camera")[-1:] == [(MUTED, 6.0, 11.0)]
 
 
+@pytest.mark.parametrize(
+    ("event", "reason", "lost_ms"), [("muted", GapReason.MUTED, 0), ("shed", GapReason.SHED, 19_500)]
+)
+def test_a_microphone_that_is_silent_when_the_next_part_begins_says_why_there_too(
+    event: str, reason: GapReason, lost_ms: int, call: Call, tmp_path: Path
+) -> None:
+    """It has no frame in that part; its track ended before the pictures do."""
+    call.person("PA_a", "alice", left=25)
+    call.track("t0001", "PA_a", "alice", "microphone", "opus", 0.1, ended=24)
+    call.track("t0002", "PA_a", "alice", "camera", "vp8", 0.1)
+    call.frames("t0001", ALICE, 48_000, tone(opus_packets(200), 0.5))
+    call.event(event, 4.5, track="t0001")
+    call.frames("t0002", ALICE, 90_000, steady(video_frames(150), 0.5, 1 / 15), base=0)
+    call.codec("t0002", "h264", 10.55)
+    call.frames("t0002", ALICE, 90_000, steady(video_frames(60, "h264"), 10.5, 1 / 15), base=0, new_ssrc=False)
+    call.write(stop=25.0)
+    manifest = finish(call, tmp_path)
+    assert [file.part for file in manifest.files] == [1, 2]
+    assert told(manifest, "microphone") == [(reason, 4.5, 10.5), (reason, 10.5, 24.0)]
+    assert manifest.lost_ms == pytest.approx(lost_ms, abs=100)
+
+
 def test_a_mute_that_outlasts_the_recorder_is_one_mute(tmp_path: Path) -> None:
     """Each process begins a log of its own for the track; the mute is the track's. Who was muted lost nothing by the crash."""
     first = Call(tmp_path / "spool")
