@@ -53,6 +53,13 @@ class Gap(ApiModel):
     """Its length."""
     reason: GapReason
     """Why; what counts as lost is summed in `lostMs`."""
+    missing_ms: Milliseconds | None = None
+    """How much of it is missing, where that is less: of a track with more gaps than are listed, neighbours are told as one."""
+
+    @property
+    def counted_ms(self) -> int:
+        """How much is missing."""
+        return self.duration_ms if self.missing_ms is None else self.missing_ms
 
 
 class SizeChange(ApiModel):
@@ -240,7 +247,7 @@ class Manifest(ApiModel):
     message: Annotated[str, Field(max_length=512)] = ""
     """More about its end, for people."""
     lost_ms: Milliseconds = 0
-    """Sum of the gaps with reason Lost, Damaged, Disconnected, Crashed or Shed over all tracks."""
+    """Sum of what is missing in the gaps with reason Lost, Damaged, Disconnected, Crashed or Shed, over all tracks."""
     attempts: Annotated[tuple[ManifestAttempt, ...], Field(min_length=1, max_length=1000)]
     """Pods that worked on it, in order."""
     participants: Annotated[tuple[ManifestParticipant, ...], Field(max_length=10_000)] = ()

@@ -20,7 +20,9 @@ _NOTICE_NS: Final = 40_000_000_000
 _RESUME_NS: Final = 5_000_000_000
 """Longest time from a new connection until its first packet, or key frame."""
 _MERGE_NS: Final = 100_000_000
-"""Gaps of one reason with less media between them become one: comfort noise every 400 ms is not media."""
+"""Gaps of one reason that is no loss become one with less media between them: comfort noise every 400 ms is not media."""
+_TOUCH_NS: Final = 1_000_000
+"""The same of losses: each lost packet counts, and nothing that came between two."""
 LOSSES: Final = frozenset(
     (GapReason.LOST, GapReason.DAMAGED, GapReason.DISCONNECTED, GapReason.CRASHED, GapReason.SHED)
 )
@@ -43,6 +45,13 @@ class Missing(NamedTuple):
     start_ns: int
     end_ns: int
     reason: GapReason
+    between_ns: int = 0
+    """What lies between the gaps that became this one in a list that was too long, and does not count as they do."""
+
+    @property
+    def missing_ns(self) -> int:
+        """How much of it counts."""
+        return self.end_ns - self.start_ns - self.between_ns
 
 
 def causes_of(facts: SpoolFacts, tracks: Iterable[TrackFacts]) -> tuple[Cause, ...]:
@@ -132,11 +141,12 @@ class GapLog:
         if gap.end_ns <= gap.start_ns:
             return
         last = self.gaps[-1] if self.gaps else None
-        if last is not None and last.reason is gap.reason and gap.start_ns - last.end_ns <= _MERGE_NS:
-            self.gaps[-1] = _joined(last, gap)
+        apart_ns = _TOUCH_NS if gap.reason in LOSSES else _MERGE_NS
+        if last is not None and last.reason is gap.reason and gap.start_ns - last.end_ns <= apart_ns:
+            self.gaps[-1] = Missing(last.start_ns, max(last.end_ns, gap.end_ns), gap.reason, last.between_ns)
             return
         self.gaps.append(gap)
-        if len(self.gaps) > MAX_GAPS:  # pairs become one: rather too much declared missing than too little
+        if len(self.gaps) > MAX_GAPS:  # pairs become one, which tells how much of it is missing
             pairs = zip(self.gaps[::2], self.gaps[1::2])
             self.gaps = [_joined(*pair) for pair in pairs] + self.gaps[len(self.gaps) // 2 * 2 :]
 
@@ -147,11 +157,14 @@ class GapLog:
             start = max(0, (gap.start_ns - zero_ns + 500_000) // 1_000_000)
             end = (gap.end_ns - zero_ns + 500_000) // 1_000_000
             if end > start:
-                rows.append(Gap(start_ms=start, duration_ms=end - start, reason=gap.reason))
+                missing = min((gap.missing_ns + 500_000) // 1_000_000, end - start) if gap.between_ns else None
+                rows.append(Gap(start_ms=start, duration_ms=end - start, reason=gap.reason, missing_ms=missing))
         return tuple(rows)
 
 
 def _joined(first: Missing, second: Missing) -> Missing:
-    """One gap over both; what was lost outweighs what was not sent."""
+    """One gap over both; what was lost outweighs what was not sent, and is all that counts then."""
     reason = second.reason if second.reason in LOSSES else first.reason
-    return Missing(first.start_ns, max(first.end_ns, second.end_ns), reason)
+    start_ns, end_ns = first.start_ns, max(first.end_ns, second.end_ns)
+    counted = [gap for gap in (first, second) if (gap.reason in LOSSES) is (reason in LOSSES)]
+    return Missing(start_ns, end_ns, reason, max(0, end_ns - start_ns - sum(gap.missing_ns for gap in counted)))

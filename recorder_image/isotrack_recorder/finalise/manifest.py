@@ -9,6 +9,7 @@ from typing import Final
 from isotrack_api.base import MediaKind
 from isotrack_api.intent import Intent
 from isotrack_api.manifest import (
+    Gap,
     GapReason,
     Manifest,
     ManifestAttempt,
@@ -149,18 +150,21 @@ def with_files(manifest: Manifest, files: Iterable[ManifestFile]) -> Manifest:
 
 def lost_ms(files: Iterable[ManifestFile]) -> int:
     """Sum of what was lost over all tracks, each moment of a track once however many files hold it."""
-    intervals: dict[tuple[str, str, str], list[tuple[int, int]]] = {}
+    gaps: dict[tuple[str, str, str], list[Gap]] = {}
     for file in files:
         for track in file.tracks:
-            rows = intervals.setdefault((file.peer_id, track.source, track.track_id), [])
-            rows += ((gap.start_ms, gap.start_ms + gap.duration_ms) for gap in track.gaps if gap.reason in LOSSES)
-    return sum(_covered(rows) for rows in intervals.values())
+            rows = gaps.setdefault((file.peer_id, track.source, track.track_id), [])
+            rows += (gap for gap in track.gaps if gap.reason in LOSSES and gap.duration_ms)
+    return sum(_missing_ms(rows) for rows in gaps.values())
 
 
-def _covered(intervals: list[tuple[int, int]]) -> int:
+def _missing_ms(gaps: list[Gap]) -> int:
+    """How much is missing in gaps that may overlap; of one that overlaps what came before, its share."""
     total, reached = 0, 0
-    for start, end in sorted(intervals):
-        total += max(0, end - max(start, reached))
+    for gap in sorted(gaps, key=lambda gap: (gap.start_ms, gap.duration_ms)):
+        end = gap.start_ms + gap.duration_ms
+        further = max(0, end - max(gap.start_ms, reached))
+        total += further * gap.counted_ms // gap.duration_ms
         reached = max(reached, end)
     return total
 

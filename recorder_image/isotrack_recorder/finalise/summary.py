@@ -80,7 +80,7 @@ def recorded(file: ManifestFile) -> FileFigures:
             )
             for track in file.tracks
         ),
-        lost_ms=sum(gap.duration_ms for track in file.tracks for gap in track.gaps if gap.reason in LOSSES),
+        lost_ms=sum(gap.counted_ms for track in file.tracks for gap in track.gaps if gap.reason in LOSSES),
         av_offset_ms=file.av_offset_ms,
         duration_ms=file.duration_ms,
     )

@@ -458,6 +458,15 @@ def test_lost_packets_are_replaced_one_for_one_and_counted(call: Call, tmp_path:
     assert len(packets) == 1000
 
 
+def test_of_heavy_loss_each_packet_counts_and_nothing_that_came_between(call: Call, tmp_path: Path) -> None:
+    alice_talks(call, lost=range(100, 300, 3), picture=None)
+    call.write(stop=21.0)
+    manifest = finish(call, tmp_path)
+    gaps = only_file(manifest).tracks[0].gaps
+    assert [(gap.reason, gap.duration_ms) for gap in gaps] == [(GapReason.LOST, 20)] * 67
+    assert manifest.lost_ms == 67 * 20
+
+
 def test_comfort_noise_leaves_one_declared_gap(call: Call, tmp_path: Path) -> None:
     """Opus DTX: a packet every 400 ms. Without fill 48 s of it would decode to a fraction."""
     call.person("PA_a", "alice", left=31)

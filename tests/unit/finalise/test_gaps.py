@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isotrack_api.manifest import GapReason
-from isotrack_recorder.finalise.gaps import MAX_GAPS, Cause, GapLog, Missing, explain
+from isotrack_recorder.finalise.gaps import LOSSES, MAX_GAPS, Cause, GapLog, Missing, explain
 
 S = 1_000_000_000
 MUTED, PAUSED, CRASHED = GapReason.MUTED, GapReason.PAUSED, GapReason.CRASHED
 SILENT, LOST, AWAY = GapReason.SILENT, GapReason.LOST, GapReason.DISCONNECTED
+DAMAGED = GapReason.DAMAGED
 
 
 @pytest.mark.parametrize(
@@ -74,6 +75,27 @@ def test_neighbours_of_one_reason_become_one() -> None:
         (0, 3980, SILENT),
         (5000, 1000, LOST),
     ]
+
+
+def test_losses_with_media_between_them_stay_apart() -> None:
+    log = GapLog()
+    for start_ms in (0, 20, 60, 160):
+        log.add(Missing(start_ms * 1_000_000, (start_ms + 20) * 1_000_000 - 1, LOST))
+    assert [(gap.start_ms, gap.duration_ms) for gap in log.rows(0)] == [(0, 40), (60, 20), (160, 20)]
+
+
+@pytest.mark.parametrize("others", [[], [SILENT], [DAMAGED]])
+def test_a_list_that_is_too_long_still_tells_how_much_was_lost(others: list[GapReason]) -> None:
+    """A day with a lost packet every two seconds, and with something else between them."""
+    log = GapLog()
+    for n in range(86_400 // 2):
+        for place, reason in enumerate([LOST, *others]):
+            start = 2 * n * S + place * S
+            log.add(Missing(start, start + 20_000_000, reason))
+    rows = log.rows(0)
+    assert len(rows) <= MAX_GAPS
+    lost = (86_400 // 2) * 20 * len({LOST, *others} & LOSSES)
+    assert sum(gap.counted_ms for gap in rows if gap.reason in LOSSES) == lost
 
 
 def test_the_list_stays_bounded() -> None:

@@ -177,6 +177,17 @@ def test_only_losses_count_as_lost() -> None:
     assert lost_ms([file(*rows)]) == 50
 
 
+def test_of_gaps_told_as_one_what_is_missing_counts() -> None:
+    rows = (
+        Gap(start_ms=0, duration_ms=1000, missing_ms=300, reason=GapReason.LOST),
+        Gap(start_ms=2000, duration_ms=10, reason=GapReason.LOST),
+    )
+    file = FILE.model_copy(update={"tracks": (TRACK.model_copy(update={"gaps": rows}),)})
+    twin = file.model_copy(update={"name": "twin.mkv"})
+    assert lost_ms([file, twin]) == 310
+    assert "0.31 s lost" in summarise(file)
+
+
 def test_attempts_merge_into_one_recording(tmp_path: Path) -> None:
     first = a_manifest(tmp_path, 1, reason="Drained")
     second = a_manifest(tmp_path, 2, reason="CallEnded")
