@@ -30,6 +30,9 @@ _AFTER_GAP: Final = int(Flag.AFTER_GAP)
 _UNDECODABLE: Final = int(Flag.UNDECODABLE)
 _MAX_LOST: Final = 1 << 32
 """More in a row is no count."""
+_MANY_LOSSES: Final = 1000
+_OUT_OF_ORDER_SECONDS: Final = 60
+"""Of media: no frame lies so far behind another one of its span."""
 EARLY_NS: Final = 60 * SECOND
 """A frame is placed so much before the first capture at most: it took its time to us."""
 
@@ -115,9 +118,10 @@ class LogWalk:
     """How many of the journal's reports were looked at."""
     next_second: int | None = None
     """Second of the first frame beyond the last horizon; None = there is none yet."""
-    losses: int = 0
     lost: dict[tuple[int, int], int] = field(default_factory=dict)
-    """Span and ticks of frames → packets that were abandoned before them."""
+    """Span and ticks of frames → packets that were abandoned before them. Without frames that were taken a while ago."""
+    taken: tuple[int, int] = (0, 0)
+    """Span and ticks of the last frame that was taken."""
     ahead: _Cursor | None = None
     behind: _Cursor | None = None
     heads: deque[Placed] = field(default_factory=deque)
@@ -189,7 +193,7 @@ class LogWalk:
         state.timeline.passed(state.number)
         if last.codec != state.codec:
             state.codec, state.begun = last.codec, False
-        state.last_ns = last.ns
+        state.last_ns, self.taken = last.ns, (last.span, last.ticks)
 
     def not_before(self, ns: int) -> None:
         """The next frames lie at `ns` or later."""
@@ -200,16 +204,19 @@ class LogWalk:
         """Let go of files; a later call goes on from the state."""
         self.ahead = self.behind = None
         self.heads.clear()
+        if len(self.lost) > _MANY_LOSSES:
+            span, ticks = self.taken
+            until = span, ticks - _OUT_OF_ORDER_SECONDS * self.state.timeline.clock_rate
+            self.lost = {frame: packets for frame, packets in self.lost.items() if frame >= until}
 
     def _read(self, limit_ns: int | None, most: int) -> None:
         """Look at up to `most` more frames placed before `limit_ns` (None: any whose place is decided)."""
         state = self.state
         cursor = self.behind = self.behind or _Cursor(self.spool.batches(state.key, state.behind, checked=False))
-        if len(self.track.losses) > self.losses:
-            for loss in self.track.losses[self.losses :]:
-                packets = min(max(loss.packets, 1), _MAX_LOST)
-                self.lost[loss.span, loss.before] = self.lost.get((loss.span, loss.before), 0) + packets
-            self.losses = len(self.track.losses)
+        for loss in self.track.losses:
+            packets = min(max(loss.packets, 1), _MAX_LOST)
+            self.lost[loss.span, loss.before] = self.lost.get((loss.span, loss.before), 0) + packets
+        self.track.losses.clear()  # NB: as the reports: a bad path of a day has a hundred thousand of them
         number = state.number + len(self.heads)
         # No frame is heard before or after the call: what a timeline says that is more is no place to fill with silence
         within = (self.spool.facts.started_ns - EARLY_NS, self.spool.facts.latest_ns)

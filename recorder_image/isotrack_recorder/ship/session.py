@@ -209,7 +209,7 @@ class Session:
 
     def _load(self) -> SessionStream:
         if self._again:
-            self._spool.restore_reports(track.key for track in self._spool.facts.tracks_of(self.peer_id))
+            self._spool.restore_taken(track.key for track in self._spool.facts.tracks_of(self.peer_id))
             self._again = False
         saved = self._saved.load(self.peer_id)
         if saved is not None:
@@ -258,7 +258,7 @@ class Session:
             self._save(stream)
         if stream.state.spell >= len(peer.ends):
             self._over_at = (peer.left_ns, len(peer.ends))
-            self._stream = None
+            self._stream, self._again = None, True  # should it come back: it has taken what is told of that already
         return False
 
     def _is_worth_saving(self, stream: SessionStream) -> bool:

@@ -122,8 +122,8 @@ class Spool:
         """Folder of an incarnation → segment of its journal that is read now: those before were taken in whole."""
         return {f"i{number:04}": journal.number for number, journal in self._journals.items()}
 
-    def restore_reports(self, keys: Iterable[str]) -> None:
-        """Have all reports of some logs again: whoever places frames takes them away, and would begin anew without.
+    def restore_taken(self, keys: Iterable[str]) -> None:
+        """Have all reports and losses of some logs again: whoever places frames takes them away, and would begin anew without.
 
         Raises:
             OSError: The folder cannot be read.
@@ -137,6 +137,7 @@ class Spool:
                 again.add(number, event)
         for key in keys:
             self.facts.tracks[key].reports = again.facts.tracks[key].reports
+            self.facts.tracks[key].losses = again.facts.tracks[key].losses
 
     def batches(self, key: str, start: Position = BEGINNING, *, checked: bool = True) -> Iterator[tuple[Batch, Origin]]:
         """Walk the records of a log in batches up to its present end, each with where its `data` comes from.

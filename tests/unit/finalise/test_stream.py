@@ -194,6 +194,32 @@ def test_live_files_are_those_made_afterwards(
     assert made(stream, files) == in_one_go(source, intent)
 
 
+def test_losses_of_a_long_call_are_known_once_and_forgotten(tmp_path: Path) -> None:
+    """Of a bad path of a day there are a hundred thousand, which all stayed in memory twice. What they told is told."""
+    call = Call(tmp_path / "spool")
+    call.person("PA_a", "alice", left=250)
+    call.track("t0001", "PA_a", "alice", "microphone", "opus", 0.1)
+    lost = [number + more for number in range(2, 11_990, 4) for more in range(1 + number % 3)]
+    call.frames("t0001", SENDER, 48_000, tone(opus_packets(1000) * 12, 0.5), lost=lost)
+    beats(call, 251)
+    source, intent = call.write(stop=251), an_intent(output_types=(OutputType.AUDIO_ONLY,))
+    whole = in_one_go(source, intent)
+    spool, files = Spool(source), MemoryFiles()
+    spool.refresh()
+    stream = SessionStream(spool, intent, SessionState("PA_a"), files)
+    known = list[int]()
+    while stream.advance(whole=True, most_groups=6):
+        known += [len(walk.lost) for walk in stream._walks.values()]
+        assert spool.facts.tracks["i0001/t0001"].losses == []
+        if stream.state.group is not None and stream.state.group % 4 == 0:
+            spool.restore_taken(["i0001/t0001"])
+            stream = SessionStream.restore(spool, intent, stream.save(), files)
+    assert made(stream, files) == whole
+    assert [part.sound.packets_lost for part in stream.state.parts if part.sound] == [len(lost)]
+    assert known[0] > 2000
+    assert known[-1] < 1100
+
+
 def test_a_process_that_died_between_two_saves_is_made_good(grown: tuple[Path, float], tmp_path: Path) -> None:
     """What was written behind the saved state is written again, the same; what the state calls settled is not touched."""
     source, _ = grown
