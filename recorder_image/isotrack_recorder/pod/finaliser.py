@@ -36,7 +36,7 @@ from isotrack_recorder.ship.credentials import pod_credentials
 from isotrack_recorder.ship.deliver import AFTER_STOP_SECONDS, Delivered, End
 from isotrack_recorder.ship.lanes import Lanes
 from isotrack_recorder.ship.layout import layout_of
-from isotrack_recorder.ship.recover import Recovery, longest_silence_seconds
+from isotrack_recorder.ship.recover import Recovery, longest_silence_seconds, look
 from isotrack_recorder.ship.retry import Patience
 from isotrack_recorder.ship.s3 import S3Store
 from isotrack_recorder.ship.store import Store, clear_abandoned
@@ -206,10 +206,12 @@ def _old(store: Store, destination: S3Destination, minimum: float) -> list[Folde
         if now - folder.newest < minimum:
             continue
         try:
-            _, intent = open_folder(store, destination, folder.root)
+            layout, intent = open_folder(store, destination, folder.root)
         except ConfigError:
             continue  # somebody else's objects
-        if now - folder.newest >= quiet_seconds(intent, minimum, uploads_only=not folder.is_unfinished):
+        if now - folder.newest < quiet_seconds(intent, minimum, uploads_only=not folder.is_unfinished):
+            continue
+        if folder.root in uploading or not look(store, layout).is_beyond_help:
             found.append(folder)
     return found
 
@@ -224,12 +226,12 @@ def _uploading(store: Store, prefix: str) -> set[str]:
 
 
 async def _finish(store: Store, lanes: Lanes, destination: S3Destination, folder: Folder, place: Place) -> int:
-    if not folder.is_unfinished:
+    layout, intent = await lanes.request(open_folder, store, destination, folder.root)
+    if not folder.is_unfinished or (await lanes.request(look, store, layout)).is_beyond_help:
         await lanes.request(look_again, store, folder)
         aborted = await lanes.request(clear_abandoned, store, f"{folder.root}/")
         log.info("unfinished uploads taken back", extra={"fields": {"folder": folder.root, "uploads": aborted}})
         return 0
-    layout, intent = await lanes.request(open_folder, store, destination, folder.root)
 
     def allow() -> None:
         look_again(store, folder)

@@ -109,6 +109,12 @@ class Seen:
         return tuple(run for run in self.runs if self._is_wanted(run.attempt) and run.reach > covered.get(run.name, 0))
 
     @property
+    def is_beyond_help(self) -> bool:
+        """Whether somebody has tried to make files of what was left behind, and found that nothing tells what it is."""
+        untold = self.recovered.untold if self.recovered is not None else {}
+        return bool(self.behind) and all(untold.get(run.name) == run.reach for run in self.behind)
+
+    @property
     def spent(self) -> frozenset[str]:
         """Runs of which checkpoints that were taken into account are gone: what is left of them nobody can use."""
         covered = self.recovered.checkpoints if self.recovered is not None else {}
@@ -360,8 +366,7 @@ class Recovery:
         await self._ask_leave()
         unknown = await self._lanes.request(stitched.unknown_logs) if stitched.is_short else []
         # NB: an attempt with a manifest that leaves nobody counts as done, and its checkpoints go.
-        untold = {int(name.partition("/")[0]) for name in unknown}
-        told = {n: intent for n, intent in intents.items() if n not in untold}
+        told = {n: intent for n, intent in intents.items() if not any(name.startswith(f"{n}/") for name in unknown)}
         await self._lanes.request(self._write_missing_manifests, stitched, told, seen)
         failure: IsotrackError | None = None
         files: dict[tuple[int, str], ManifestFile] = {}
@@ -383,18 +388,21 @@ class Recovery:
                 failure = await self._make(stitched, batch, delivery, seen) or failure
                 files |= {(file.attempt, file.name): file for file in delivery.files}
                 await self._lanes.request(stitched.drop_logs)
-        if failure is None and unknown:
+        reached = {run.name: run.reach for run in runs}
+        untold = reached if failure is None and unknown else {}
+        if untold:
             failure = IsotrackError(
                 f"checkpoints are missing or damaged: nothing tells what {len(unknown)} tracks are, and they are in no file"
             )
         # NB: what was made counts; but as long as something is missing the checkpoints stay, and another run tries again.
-        covered = {run.name: run.reach for run in runs} if failure is None else {}
+        covered = reached if failure is None else {}
         old = seen.recovered
         before = {(file.attempt, file.name): file for file in old.files} if old is not None else {}
         recovered = Recovered(
             stop_reason=old.stop_reason if old is not None else None,
             message=old.message if old is not None else "",
             checkpoints={**(old.checkpoints if old is not None else {}), **covered},
+            untold=untold,
             files=tuple(file for _, file in sorted({**before, **files}.items())),
             missing=str(failure)[:256] if failure is not None else "",
         )

@@ -23,6 +23,8 @@ class Recovered(ApiModel):
         default_factory=dict, max_length=10_000
     )
     """`<attempt>/<run>` → number of the last checkpoint that was taken into account."""
+    untold: dict[RunName, Annotated[int, Field(ge=0, le=99_999_999)]] = Field(default_factory=dict, max_length=10_000)
+    """The same of runs of which nothing in the bucket tells what tracks they hold: no further try makes files of them."""
     files: Annotated[tuple[ManifestFile, ...], Field(max_length=100_000)] = ()
     missing: Annotated[str, Field(max_length=256)] = ""
     """Why some files could not be made; empty when all were."""

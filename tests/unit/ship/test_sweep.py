@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from isotrack_api.intent import S3Destination
-from isotrack_recorder.errors import ConfigError, StorageRefusedError
+from isotrack_recorder.errors import ConfigError, IsotrackError, StorageRefusedError
 from isotrack_recorder.pod.finaliser import Place, abandoned, sweep
 from isotrack_recorder.ship.abandoned import find_folders, open_folder
 from isotrack_recorder.ship.checkpoints import Checkpoints
@@ -111,17 +111,25 @@ class Scene:
         call.write(until=1.0)
         checkpoints.ship()
         self.store.create_upload(f"calls/{folder}/bob.mkv", "video/matroska")
-        self.store.modified = dict.fromkeys(self.store.objects, time.time() - 3600)
+        self.grow_old()
         return call, checkpoints
 
+    def grow_old(self) -> None:
+        """An hour passes."""
+        self.store.modified = dict.fromkeys(self.store.objects, time.time() - 3600)
+
     async def sweep(self, watched: float = 90, at_work: Collection[str] = ()) -> int:
+        finished, failures = await self.try_all(watched, at_work)
+        assert not failures
+        return finished
+
+    async def try_all(self, watched: float = 90, at_work: Collection[str] = ()) -> tuple[int, list[IsotrackError]]:
+        """A sweep that may fail."""
         place = Place(self._path, self._path / "termination", self._path / "scratch", None, self.waiting)
-        finished, failures = await sweep(
+        return await sweep(
             self.store, self._lanes, BUCKET, place,
             minimum=600, watched=watched, at_work=at_work, clock=self.waiting.clock,
         )  # fmt: skip
-        assert not failures
-        return finished
 
     def is_untouched(self, name: str) -> bool:
         """Neither finished nor cleared."""
@@ -167,6 +175,43 @@ async def test_an_agent_that_comes_back_from_an_outage_is_left_alone(scene: Scen
     scene.waiting.at(moment, write)
     assert await scene.sweep() == 0
     assert scene.is_untouched("live")
+
+
+async def test_what_nobody_can_make_files_of_is_tried_once_and_stays(scene: Scene) -> None:
+    """Its first checkpoint is gone, and with it what its tracks are. Each sweep failed at it, every ten minutes, for ever."""
+    call, checkpoints = scene.recording("hopeless")
+    call.write(until=2.0)
+    checkpoints.ship()
+    copies = [key for key in scene.store.objects if key.endswith(".ckpt")]
+    del scene.store.objects[copies[0]]
+    scene.grow_old()
+    finished, failures = await scene.try_all()
+    assert finished == 0
+    assert "nothing tells what 2 tracks are" in str(failures[0])
+    scene.grow_old()
+    before, watched = dict(scene.store.objects), scene.waiting.now
+    assert await scene.sweep() == 0  # takes back what it had begun to upload
+    assert not scene.store.uploads
+    assert scene.waiting.now > watched
+    watched = scene.waiting.now
+    assert await scene.sweep() == 0
+    assert scene.waiting.now == watched  # nothing is left to be watched
+    assert scene.store.objects == before
+    assert copies[1] in before
+
+
+async def test_what_comes_behind_a_hopeless_try_is_tried_again(scene: Scene) -> None:
+    call, checkpoints = scene.recording("hopeless")
+    call.write(until=2.0)
+    checkpoints.ship()
+    del scene.store.objects[next(key for key in scene.store.objects if key.endswith(".ckpt"))]
+    scene.grow_old()
+    await scene.try_all()
+    call.write(until=3.0)
+    checkpoints.ship()
+    scene.grow_old()
+    _, failures = await scene.try_all()
+    assert len(failures) == 1
 
 
 async def test_folders_are_watched_at_the_same_time(scene: Scene) -> None:
