@@ -50,12 +50,14 @@ _Y: Final = 0x40
 class Av1Depacketizer:
     """Joins the units of one temporal unit and remembers the sequence header."""
 
-    __slots__ = ("_sequence", "_sequence_unit")
+    __slots__ = ("_sends_sequences", "_sequence", "_sequence_unit")
 
     def __init__(self, fmtp: str = "") -> None:  # noqa: ARG002 - what a DepacketizerFactory takes
         """Profile, level and tier are in the sequence header, too."""
         self._sequence: SequenceHeader | None = None
         self._sequence_unit = b""
+        self._sends_sequences = False
+        """A key frame came with a sequence header of its own."""
 
     def starts_frame(self, payload: Octets) -> bool:
         """A whole unit or its first part, of a type that can be first. A layer that stands alone looks like a further one."""
@@ -77,9 +79,11 @@ class Av1Depacketizer:
         data = b"".join(map(with_size, units))
         if self._sequence is None or not is_key_frame(first, self._sequence):
             return Frame(data, False)
+        self._sends_sequences |= own_sequence
         if not own_sequence:
             data = self._sequence_unit + data
-        return Frame(data, True, self._sequence.width, self._sequence.height)
+        borrows = self._sends_sequences and not own_sequence
+        return Frame(data, True, self._sequence.width, self._sequence.height, borrows=borrows)
 
     def _remember(self, units: Sequence[Obu]) -> bool:
         """Keep the sequence header, if there is one."""

@@ -25,12 +25,12 @@ class Frame(NamedTuple):
     key: bool
     """A decoder can start here."""
     width: int = 0
-    """Pixels as coded; 0 where the frame does not say."""
+    """Pixels as coded; 0 where the frame does not say. Parameter sets alone may tell it, too."""
     height: int = 0
     filler: bool = False
     """Made up by an SFU, nothing that a participant sent."""
     borrows: bool = False
-    """A key frame that came without parameter sets and was given those of an earlier one, of a sender that has sent some beside a key
+    """A key frame that came without parameter sets (a sequence header) and was given those of an earlier one, of a sender that has sent some beside a key
     frame. Where packets are lost before it, they may have held others: then it cannot be decoded with these."""
 
 

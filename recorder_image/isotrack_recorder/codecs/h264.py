@@ -29,6 +29,9 @@ NAL_SEI: Final = 6
 NAL_SPS: Final = 7
 NAL_PPS: Final = 8
 NAL_AUD: Final = 9
+NAL_PREFIX: Final = 14
+"""What scalable encoders put before each slice; this and the next four begin an access unit (section 7.4.1.2.3)."""
+NAL_LAST_RESERVED: Final = 18
 # RFC 6184 section 5.2
 STAP_A: Final = 24
 FU_A: Final = 28
@@ -61,7 +64,7 @@ class H264Depacketizer:
                 continue
 
     def starts_frame(self, payload: Octets) -> bool:
-        """Parameter sets, delimiter, SEI, or a slice that begins with macroblock 0."""
+        """Parameter sets, delimiter, SEI, a prefix, or a slice that begins with macroblock 0."""
         if len(payload) < 2:
             return False
         kind = payload[0] & 0x1F
@@ -82,7 +85,7 @@ class H264Depacketizer:
         for unit in units:
             self._remember(unit)
         if not kinds & {NAL_SLICE, NAL_PARTITION_A, NAL_IDR}:
-            return Frame(b"", False)
+            return Frame(b"", False, *size)
         if NAL_IDR not in kinds or not self._sps or not self._pps:  # nothing can start without parameter sets
             return Frame(_annex_b(units), False)
         complete = {NAL_SPS, NAL_PPS} <= kinds
@@ -127,8 +130,10 @@ def _size(sps: bytes | None) -> tuple[int, int]:
 
 def _opens(kind: int, first: int) -> bool:
     # first_mb_in_slice is the first ue(v) of a slice header: 0 is the single bit 1 (ITU-T H.264 section 7.3.3)
-    return kind in (NAL_SEI, NAL_SPS, NAL_PPS, NAL_AUD) or (
-        kind in (NAL_SLICE, NAL_PARTITION_A, NAL_IDR) and first >= 0x80
+    return (
+        kind in (NAL_SEI, NAL_SPS, NAL_PPS, NAL_AUD)
+        or NAL_PREFIX <= kind <= NAL_LAST_RESERVED
+        or (kind in (NAL_SLICE, NAL_PARTITION_A, NAL_IDR) and first >= 0x80)
     )
 
 

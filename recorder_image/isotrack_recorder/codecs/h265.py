@@ -30,6 +30,9 @@ NAL_SPS: Final = 33
 NAL_PPS: Final = 34
 NAL_AUD: Final = 35
 NAL_PREFIX_SEI: Final = 39
+NAL_FIRST_RESERVED: Final = 41
+NAL_LAST_RESERVED: Final = 44
+"""These begin an access unit, too (section 7.4.2.4.4)."""
 # RFC 7798 section 4.4
 AP: Final = 48
 FU: Final = 49
@@ -86,7 +89,9 @@ class H265Depacketizer:
             self._remember(unit)
         pictures = [kind for kind in kinds if kind <= NAL_LAST_VCL]
         if not pictures:
-            return Frame(b"", False)
+            # NB: with the video parameter set, which comes before: a film may begin with these (VideoAssembler.begins_film)
+            width, height = _size(self._sps) if {NAL_VPS, NAL_SPS} <= kinds else (0, 0)
+            return Frame(b"", False, width, height)
         random_access = all(NAL_FIRST_IRAP <= kind <= NAL_LAST_IRAP for kind in pictures)
         if not random_access or not self._vps or not self._sps or not self._pps:
             return Frame(_annex_b(units), False)
@@ -202,7 +207,9 @@ def _size(sps: bytes) -> tuple[int, int]:
 
 def _opens(kind: int, first: int) -> bool:
     # first_slice_segment_in_pic_flag is the first bit of a slice segment header (ITU-T H.265 section 7.3.6.1)
-    return NAL_VPS <= kind <= NAL_AUD or kind == NAL_PREFIX_SEI or (kind <= NAL_LAST_VCL and first >= 0x80)
+    if kind <= NAL_LAST_VCL:
+        return first >= 0x80
+    return NAL_VPS <= kind <= NAL_AUD or kind == NAL_PREFIX_SEI or NAL_FIRST_RESERVED <= kind <= NAL_LAST_RESERVED
 
 
 def _first_code(unit: bytes) -> tuple[int, int]:

@@ -118,6 +118,7 @@ class Stream:
         self.next = 0x10000
         """Extended sequence number that is due; never reached by anything missing or held before it."""
         self.received = 0
+        """Packets since it began, or began anew: those of before are in the track's totals."""
         self.arrival_ns = 0
         self.rtt_ns = 0
         """From request to retransmission, smoothed; 0 until measured."""
@@ -443,6 +444,7 @@ class Stream:
         self._abandoned.clear()
         self._restart_at = -1
         self._cycle = (max(self.next, self._highest) >> 16) + 1 << 16
+        self.assembler.track.counters.packets += self.received
         self.received = 0
 
 

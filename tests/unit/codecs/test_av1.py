@@ -93,6 +93,15 @@ def test_only_a_shown_key_frame_begins_anew(first: int, key: bool) -> None:
     assert Av1Depacketizer().frame(payloads(*units)).key is key
 
 
+def test_a_key_frame_that_borrows_the_sequence_header_of_a_sender_that_sends_them_says_so() -> None:
+    depacketizer = Av1Depacketizer()
+    depacketizer.frame(payloads(obu(SEQUENCE, SEQUENCE_HEADER)))
+    assert not depacketizer.frame(payloads(obu(FRAME, KEY))).borrows, "it came apart: maybe it always does"
+    assert not depacketizer.frame(payloads(obu(SEQUENCE, SEQUENCE_HEADER), obu(FRAME, KEY))).borrows
+    assert not depacketizer.frame(payloads(obu(FRAME, INTER))).borrows
+    assert depacketizer.frame(payloads(obu(FRAME, KEY))).borrows
+
+
 def test_without_a_sequence_header_nothing_begins() -> None:
     assert not Av1Depacketizer().frame(payloads(obu(FRAME, KEY))).key
 

@@ -74,7 +74,8 @@ def test_unreadable_parameter_sets_of_the_description_are_ignored(value: str) ->
 
 def test_parameter_sets_that_come_alone_are_no_frame_but_remembered() -> None:
     depacketizer = H264Depacketizer()
-    assert depacketizer.frame([SPS_720P, PPS]).data == b""
+    frame = depacketizer.frame([SPS_720P, PPS])
+    assert (frame.data, frame.key, frame.width, frame.height) == (b"", False, 1280, 720)
     assert depacketizer.frame([IDR]).data == annex_b(SPS_720P, PPS, IDR)
 
 
@@ -114,6 +115,9 @@ def test_any_mixture_of_fragments_and_single_units_comes_back(units: list[bytes]
         pytest.param(SPS_720P, True, id="sps"),
         pytest.param(aggregate(SPS_720P, PPS), True, id="aggregate"),
         pytest.param(IDR, True, id="first slice"),
+        pytest.param(b"\x6e\x00\x80", True, id="prefix of a scalable encoder's slice"),
+        pytest.param(aggregate(b"\x6e\x00\x80", SLICE), True, id="prefix and slice"),
+        pytest.param(b"\x6c\x00\x80", False, id="filler data"),
         pytest.param(b"\x41\x40\x00", False, id="later slice"),
         pytest.param(fragments(IDR, 10)[0], True, id="first fragment of the first slice"),
         pytest.param(fragments(IDR, 10)[1], False, id="later fragment"),

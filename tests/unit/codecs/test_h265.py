@@ -76,7 +76,9 @@ def test_unreadable_parameter_sets_of_the_description_are_ignored(value: str) ->
 
 def test_parameter_sets_that_come_alone_are_no_frame_but_remembered() -> None:
     depacketizer = H265Depacketizer()
-    assert depacketizer.frame([h265_aggregate(VPS, SPS, PPS)]).data == b""
+    frame = depacketizer.frame([h265_aggregate(VPS, SPS, PPS)])
+    assert (frame.data, frame.key, frame.width, frame.height) == (b"", False, 322, 182)
+    assert not depacketizer.frame([SPS]).width, "more belongs before it"
     assert depacketizer.frame([IDR]).data == annex_b(VPS, SPS, PPS, IDR)
 
 
@@ -110,6 +112,8 @@ def test_decoding_order_numbers_are_stripped_and_obeyed() -> None:
         pytest.param(VPS, True, id="parameter set"),
         pytest.param(AUD, True, id="delimiter"),
         pytest.param(SEI, True, id="SEI"),
+        pytest.param(b"\x52\x01\x00", True, id="reserved to begin one"),
+        pytest.param(b"\x4c\x01\x00", False, id="filler data"),
         pytest.param(TRAIL, True, id="first slice segment"),
         pytest.param(IDR_MORE, False, id="later slice segment"),
         pytest.param(h265_aggregate(VPS, SPS), True, id="aggregate of sets"),

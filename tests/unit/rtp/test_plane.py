@@ -729,6 +729,16 @@ def test_a_key_frame_whose_parameter_sets_are_lost_is_asked_for_again() -> None:
     assert [size[:3] for size in bench.camera.sizes] == [(0, 160, 120), (6000, 320, 240)]
 
 
+def test_a_film_that_begins_with_parameter_sets_waits_for_nothing_before_them() -> None:
+    h264 = PayloadFormat(CodecInfo("h264", 90_000), CODECS["h264"], nack=True)
+    bench = Bench(replace(CAMERA, formats={125: h264}, repairs_of={}, repair_ssrcs={}))
+    sps, *rest = h264_payloads(video_frames(1, "h264")[0][0], 400)
+    assert sps[0] & 0x1F == 7
+    bench.rtp(*packetize([sps, *rest], payload_type=125, sequence=0, timestamp=0, ssrc=2001))
+    assert len(bench.camera.frames) == 1
+    assert not bench.plane.lacks_packets
+
+
 @pytest.mark.parametrize("flowed", [False, True])
 def test_pictures_of_another_source_that_cannot_be_kept_for_want_of_a_key_frame_are_told_to_be_missing(
     flowed: bool,

@@ -406,6 +406,7 @@ def test_a_stray_packet_is_ignored_and_two_in_a_row_restart(jump: int) -> None:
     assert bench.order.seen == [0, 1, 2]
     bench.push(jump, jump + 1, jump + 2)
     assert bench.order.seen == [0, 1, 2, ("lost", 1), jump + 1, jump + 2]
+    assert bench.order.track.counters.packets + bench.stream.received == 5, "totals never go back"
 
 
 def test_report_block_counts_as_rfc_3550_does() -> None:
