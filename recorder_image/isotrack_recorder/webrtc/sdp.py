@@ -11,7 +11,7 @@ Sources: RFC 8866 (SDP), RFC 8843 (BUNDLE), RFC 8839 (ICE), RFC 5576 (SSRC attri
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,6 +24,8 @@ MAX_SECTIONS: Final = 2000
 MAX_LINES_PER_SECTION: Final = 1000
 MAX_SSRCS_PER_SECTION: Final = 32
 MAX_CANDIDATES: Final = 64
+
+_DISCARD: Final = 9
 
 _UNSAFE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _LINE_END = re.compile(r"\r?\n")
@@ -82,6 +84,7 @@ class Section:
     media: str
     """audio, video, application, …"""
     port: int
+    """0 = rejected, or over. An m-line that is offered within the bundle only (RFC 8843 section 6) has that number, too: it counts as 9."""
     protocol: str
     formats: tuple[str, ...]
     mid: str
@@ -144,14 +147,15 @@ def parse_offer(text: str) -> Offer:
     if not blocks:
         raise ParseError("session description has no m-line")
     session = _Attributes(head)
-    sections = tuple(_section(index, block, session) for index, block in enumerate(blocks))
+    groups = [value.split()[1:] for value in session.values("group") if value.startswith("BUNDLE ")]
+    bundle = tuple(groups[0]) if groups else ()
+    sections = tuple(_section(index, block, session, bundle) for index, block in enumerate(blocks))
     mids = [section.mid for section in sections]
     if len(set(mids)) != len(mids):
         raise ParseError("session description uses a mid twice")
-    groups = [value.split()[1:] for value in session.values("group") if value.startswith("BUNDLE ")]
     return Offer(
         sections=sections,
-        bundle=tuple(groups[0]) if groups else (),
+        bundle=bundle,
         ice_lite=session.has("ice-lite"),
         end_of_candidates="a=end-of-candidates" in text,
     )
@@ -172,8 +176,8 @@ class _Attributes:
     def has(self, name: str) -> bool:
         return name in self._values
 
-    def names(self) -> Iterator[str]:
-        return iter(self._values)
+    def direction(self) -> str:
+        return next((name for name in self._values if name in _DIRECTIONS), "")
 
     def values(self, name: str) -> list[str]:
         return self._values.get(name, [])
@@ -196,7 +200,7 @@ def _split(lines: list[str]) -> list[list[str]]:
     return blocks
 
 
-def _section(index: int, lines: list[str], session: _Attributes) -> Section:
+def _section(index: int, lines: list[str], session: _Attributes, bundle: Collection[str]) -> Section:
     media = _MEDIA.fullmatch(lines[0][2:])
     if media is None or int(media[2]) > 65535:
         raise ParseError(f"m-line {index} cannot be read")
@@ -209,11 +213,11 @@ def _section(index: int, lines: list[str], session: _Attributes) -> Section:
     return Section(
         index=index,
         media=media[1],
-        port=int(media[2]),
+        port=_DISCARD if own.has("bundle-only") and mid in bundle else int(media[2]),
         protocol=media[3],
         formats=formats,
         mid=mid,
-        direction=next((name for name in own.names() if name in _DIRECTIONS), "sendrecv"),
+        direction=own.direction() or session.direction() or "sendrecv",
         stream_id=msid[0][:256] if msid else "",
         track_id=msid[1][:256] if len(msid) > 1 else "",
         codecs=tuple(_codecs(formats, own)),

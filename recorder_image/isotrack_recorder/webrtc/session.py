@@ -9,10 +9,11 @@ Offers must come one after another, as signalling delivers them.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -122,8 +123,7 @@ class MediaSession:
             self._lost("the SFU asked for an ICE restart")  # aioice cannot; joining anew does the same
         assert self._local is not None
         for plan in plans:
-            for candidate in plan.section.candidates:
-                await self.add_candidate(candidate)
+            await self._take_candidates(plan.section.candidates)
         if offer.end_of_candidates:
             await self.add_candidate("")
         self._bind(plans, mid_to_track_id)
@@ -141,6 +141,12 @@ class MediaSession:
             await self._transport.add_candidate(text)
         elif len(self._early) < MAX_EARLY_CANDIDATES:
             self._early.append(text)
+
+    async def _take_candidates(self, candidates: Iterable[str]) -> None:
+        """Take candidates that came with an offer, or before it; one that cannot be read must not cost the call."""
+        for candidate in candidates:
+            with contextlib.suppress(ParseError):
+                await self.add_candidate(candidate)
 
     def forget_track(self, track_id: str) -> None:
         """A track is unpublished or unsubscribed: what is held goes to its sink, later packets are dropped."""
@@ -211,8 +217,7 @@ class MediaSession:
         self._transport = Transport(self._plane, settings, self._lost)
         self._remote = section.ice
         self._local = await self._transport.gather(setup)
-        for candidate in self._early:
-            await self._transport.add_candidate(candidate)
+        await self._take_candidates(self._early)
         self._early.clear()
         self._connecting = asyncio.create_task(self._connect(section, lite=offer.ice_lite, setup=setup), name="connect")
 

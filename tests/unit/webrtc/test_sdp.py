@@ -63,6 +63,24 @@ def test_session_level_values_hold_for_all_m_lines() -> None:
 
 
 @pytest.mark.parametrize(
+    ("of_session", "of_line", "sends"),
+    [("inactive", "", False), ("inactive", "a=sendonly\r\n", True), ("sendonly", "", True), ("", "", True)],
+)
+def test_a_direction_holds_for_m_lines_that_have_none(of_session: str, of_line: str, sends: bool) -> None:
+    """RFC 8866 section 6.7: sendrecv where nothing says so."""
+    head = f"t=0 0\r\na={of_session}" if of_session else "t=0 0"
+    text = offer().replace("t=0 0", head).replace("a=sendonly\r\n", of_line)
+    assert parse_offer(text).sections[0].sends is sends
+
+
+@pytest.mark.parametrize(("bundled", "sends"), [("0", True), ("1", False)])
+def test_an_m_line_that_is_offered_within_the_bundle_only_is_not_rejected(bundled: str, sends: bool) -> None:
+    text = offer("a=bundle-only").replace("m=audio 9", "m=audio 0").replace("BUNDLE 0", f"BUNDLE {bundled}")
+    assert parse_offer(text).sections[0].sends is sends
+    assert not parse_offer(offer().replace("m=audio 9", "m=audio 0")).sections[0].sends
+
+
+@pytest.mark.parametrize(
     "line",
     [
         "a=ssrc:none",
