@@ -46,6 +46,19 @@ class Layer(NamedTuple):
     """Later frames of higher layers need none of those layers from before this frame."""
 
 
+class PictureId(NamedTuple):
+    """Number of a picture, one more than that of the picture before, as its payload descriptor says."""
+
+    value: int
+    modulus: int
+    """Numbers repeat after so many."""
+
+
+def no_picture_id(payload: Octets) -> PictureId | None:  # noqa: ARG001 - see CodecSpec.picture_id
+    """Of formats that do not number pictures."""
+    return None
+
+
 def no_layer(payload: Octets) -> Layer | None:  # noqa: ARG001 - see CodecSpec.layer
     """Of formats that tell nothing of layers."""
     return None
@@ -89,5 +102,7 @@ class CodecSpec:
     """Format parameters (`name=value`, lower case) that we cannot depacketize."""
     layer: Callable[[Octets], Layer | None] = no_layer
     """Reads the first payload of a frame; None where it tells no layer."""
+    picture_id: Callable[[Octets], PictureId | None] = no_picture_id
+    """Reads the first payload of a frame; None where it has no number."""
     is_frame: Callable[[Octets], bool] = never_whole
     """Tells payloads that are frames as they are, sent by a participant: what a depacketizer would only pass on."""

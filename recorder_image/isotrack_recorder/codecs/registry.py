@@ -16,12 +16,16 @@ CODECS: Final[Mapping[str, CodecSpec]] = MappingProxyType(
         "pcmu": CodecSpec(MediaKind.AUDIO, pcm.CLOCK_RATE, pcm.PcmDepacketizer, is_frame=pcm.is_frame),
         "pcma": CodecSpec(MediaKind.AUDIO, pcm.CLOCK_RATE, pcm.PcmDepacketizer, is_frame=pcm.is_frame),
         "g722": CodecSpec(MediaKind.AUDIO, pcm.CLOCK_RATE, pcm.PcmDepacketizer, is_frame=pcm.is_frame),
-        "vp8": CodecSpec(MediaKind.VIDEO, 90_000, vp8.Vp8Depacketizer, layer=vp8.layer_of),
+        "vp8": CodecSpec(
+            MediaKind.VIDEO, 90_000, vp8.Vp8Depacketizer, layer=vp8.layer_of, picture_id=vp8.picture_id_of
+        ),
         # RFC 6184 section 5.4: mode 2 interleaves access units
         "h264": CodecSpec(MediaKind.VIDEO, 90_000, h264.H264Depacketizer, refuses=("packetization-mode=2",)),
         # RFC 7798 section 7.1: layers of one picture over several streams
         "h265": CodecSpec(MediaKind.VIDEO, 90_000, h265.H265Depacketizer, refuses=("tx-mode=mrst", "tx-mode=mrmt")),
-        "vp9": CodecSpec(MediaKind.VIDEO, 90_000, vp9.Vp9Depacketizer, layer=vp9.layer_of),
+        "vp9": CodecSpec(
+            MediaKind.VIDEO, 90_000, vp9.Vp9Depacketizer, layer=vp9.layer_of, picture_id=vp9.picture_id_of
+        ),
         "av1": CodecSpec(MediaKind.VIDEO, 90_000, av1.Av1Depacketizer),
     }
 )

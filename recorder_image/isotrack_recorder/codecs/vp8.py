@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from isotrack_recorder.codecs.base import Frame, Layer, Octets
+from isotrack_recorder.codecs.base import Frame, Layer, Octets, PictureId
 from isotrack_recorder.errors import ParseError
 
 FILLER_SIZE: Final = (8, 8)
@@ -46,6 +46,15 @@ def descriptor_length(payload: Octets) -> int:
     if length >= len(payload):
         raise ParseError(f"VP8 payload of {len(payload)} bytes holds nothing behind its descriptor of {length}")
     return length
+
+
+def picture_id_of(payload: Octets) -> PictureId | None:
+    """See CodecSpec.picture_id."""
+    if len(payload) < 4 or not payload[0] & 0x80 or not payload[1] & 0x80:
+        return None
+    if payload[2] & 0x80:
+        return PictureId((payload[2] & 0x7F) << 8 | payload[3], 1 << 15)
+    return PictureId(payload[2], 1 << 7)
 
 
 def layer_of(payload: Octets) -> Layer | None:

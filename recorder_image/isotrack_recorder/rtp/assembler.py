@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from isotrack_recorder.codecs.base import Depacketizer, Frame, Octets, never_whole
+from isotrack_recorder.codecs.base import Depacketizer, Frame, Octets, PictureId, never_whole
 from isotrack_recorder.errors import ParseError
 from isotrack_recorder.media import TrackSink
 from isotrack_recorder.rtp.dependence import Dependence
@@ -352,7 +352,16 @@ class AudioAssembler(Assembler):
 class VideoAssembler(Assembler):
     """The packets of one timestamp up to the marker are a frame."""
 
-    __slots__ = ("_behind_loss", "_check_start", "_dependence", "_first_arrival", "_payloads", "_skip")
+    __slots__ = (
+        "_behind_loss",
+        "_check_start",
+        "_dependence",
+        "_doubtful",
+        "_doubtful_at",
+        "_first_arrival",
+        "_payloads",
+        "_skip",
+    )
 
     def __init__(self, track: Track, ssrc: int) -> None:
         super().__init__(track, ssrc)
@@ -365,6 +374,10 @@ class VideoAssembler(Assembler):
         self._skip = -1
         """Timestamp whose packets are dropped because their frame is not whole; -1 = none."""
         self._dependence = Dependence()
+        self._doubtful = 0
+        """Packets that never came between two frames. Not all packets are of pictures (padding), so the next frame tells whether any of a
+        picture is among them."""
+        self._doubtful_at = 0
 
     def take(self, payload_type: int, timestamp: int, marker: int, payload: Octets, arrival_ns: int) -> None:
         """See Assembler."""
@@ -404,13 +417,43 @@ class VideoAssembler(Assembler):
 
     def lost(self, packets: int, at_ns: int) -> None:
         """See Assembler; the frame in the making lacks its end."""
+        self._check_start = True
+        if not self._payloads and self._picture_id(self._dependence.newest) is not None:
+            self._doubtful += packets
+            self._doubtful_at = at_ns
+            return
+        self._lose(packets, at_ns)
+
+    def finish(self) -> None:
+        """See Assembler."""
+        self._settle(whole=False)
+        super().finish()
+
+    def _lose(self, packets: int, at_ns: int) -> None:
+        """Pictures are among the packets that never came, as far as anybody can tell."""
         super().lost(packets, at_ns)
         if self._payloads:
             self._payloads.clear()
             self._skip = self._timestamp
             self.track.counters.damaged += 1
-        self._check_start = True
         self._without(packets)
+
+    def _picture_id(self, payload: Octets) -> PictureId | None:
+        """Number of the picture that begins with this payload; None where none is known, or it would tell nothing."""
+        return self.form.spec.picture_id(payload) if self.form is not None and self._dependence.intact else None
+
+    def _settle(self, *, whole: bool) -> None:
+        """It is known now whether pictures are among the packets in doubt."""
+        packets, self._doubtful = self._doubtful, 0
+        if packets and not whole:
+            self._lose(packets, self._doubtful_at)
+
+    def _follows(self, payload: Octets) -> bool:
+        """Whether the frame that begins with this payload is the next one after the newest, by their numbers."""
+        newest, this = self._picture_id(self._dependence.newest), self._picture_id(payload)
+        if newest is None or this is None or newest.modulus != this.modulus or self._doubtful >= this.modulus:
+            return False
+        return not self._waits_for_key and this.value == (newest.value + 1) % this.modulus
 
     def _first(self, payload_type: int, timestamp: int, payload: Octets, arrival_ns: int) -> bool:
         """Begin a frame with this payload; False where it is to be dropped."""
@@ -425,7 +468,12 @@ class VideoAssembler(Assembler):
         self._behind_loss = self._check_start
         if self._check_start:
             assert self._depacketizer is not None
-            if not self._depacketizer.starts_frame(payload):
+            starts = self._depacketizer.starts_frame(payload)
+            if self._doubtful:
+                whole = starts and self._follows(payload)
+                self._settle(whole=whole)
+                self._behind_loss = not whole
+            if not starts:
                 self._skip = timestamp
                 self.track.counters.damaged += 1
                 return False

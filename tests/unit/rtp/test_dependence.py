@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from isotrack_recorder.codecs.base import Layer, Octets
+from isotrack_recorder.codecs.base import Layer, Octets, PictureId
 from isotrack_recorder.codecs.registry import CODECS
 from isotrack_recorder.rtp.dependence import Dependence
 
@@ -148,6 +148,26 @@ def test_the_payload_descriptor_tells_the_layer(codec: str, payload: str, layer:
     assert CODECS[codec].layer(data) == layer
     for length in range(len(data)):
         CODECS[codec].layer(data[:length])
+
+
+@pytest.mark.parametrize(
+    ("codec", "payload", "picture_id"),
+    [
+        pytest.param("vp8", "90e0 8205 07 60 aa", PictureId(0x205, 1 << 15), id="vp8"),
+        pytest.param("vp8", "9080 05 aa aa", PictureId(5, 1 << 7), id="vp8-short"),
+        pytest.param("vp8", "9060 07 40 aa", None, id="vp8-no-picture-id"),
+        pytest.param("vp8", "10aa aaaa aaaa", None, id="vp8-no-extension"),
+        pytest.param("vp9", "88 8205 aaaa aa", PictureId(0x205, 1 << 15), id="vp9"),
+        pytest.param("vp9", "88 05 aaaa aa", PictureId(5, 1 << 7), id="vp9-short"),
+        pytest.param("vp9", "28 40 07 aa", None, id="vp9-no-picture-id"),
+        pytest.param("h264", "41aa aaaa aaaa", None, id="h264"),
+    ],
+)
+def test_the_payload_descriptor_numbers_the_picture(codec: str, payload: str, picture_id: PictureId | None) -> None:
+    data: Octets = bytes.fromhex(payload)
+    assert CODECS[codec].picture_id(data) == picture_id
+    for length in range(len(data)):
+        CODECS[codec].picture_id(data[:length])
 
 
 def test_vp9_opens_its_higher_layers_again() -> None:

@@ -149,6 +149,34 @@ def test_pictures_made_from_what_is_missing_are_flagged_until_the_next_key_frame
     assert flagged == [3, 4, 5]
 
 
+@pytest.mark.parametrize(
+    ("pictures", "cut", "lost"),
+    [
+        pytest.param([1, 2, 3], {}, 0, id="no-picture-is-missing"),
+        pytest.param([1, 2, 4], {}, 2, id="a-picture-is-missing"),
+        pytest.param([1, 2, 3], {2: slice(-1)}, 3, id="the-end-of-the-picture-before"),
+        pytest.param([1, 2, 3], {3: slice(1, None)}, 3, id="the-begin-of-the-picture-behind"),
+    ],
+)
+def test_packets_that_never_come_between_pictures_that_follow_each_other_are_of_none(
+    pictures: list[int], cut: dict[int, slice], lost: int
+) -> None:
+    """A publisher on a bad way to the SFU leaves holes in which only padding was. Nobody is asked for a key frame for that."""
+    bench = Bench(CAMERA)
+    sequence = 10
+    for number in pictures:
+        payloads = vp8_packets(vp8_frame(number, key=number == 1, size=3000), picture_id=number)
+        packets = packetize(payloads, payload_type=96, sequence=sequence, timestamp=3000 * number, ssrc=2001)
+        bench.rtp(*packets[cut.get(number, slice(None))])
+        sequence += len(packets) + (2 if number == 2 else 0)
+    requests = sum(len(bench.plis()) for _ in range(60) if bench.tick(20) is not None)
+    bench.rtp(*bench.video(vp8_frame(5, key=True), sequence=sequence, timestamp=90_000))
+    assert sum(gap[0] for gap in bench.camera.gaps) == lost == bench.plane.track_counters()["TR_cam"].lost
+    flags = [frame[2] for frame in bench.camera.frames]
+    assert any(flag & (Flag.AFTER_GAP | Flag.UNDECODABLE) for flag in flags) is bool(lost)
+    assert bool(requests) is bool(lost)
+
+
 def test_a_frame_that_does_not_parse_spoils_those_behind_it() -> None:
     bench = Bench(CAMERA)
     bench.rtp(*bench.video(vp8_frame(0, key=True), sequence=0, timestamp=0))
