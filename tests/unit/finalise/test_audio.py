@@ -116,13 +116,13 @@ def lags(continuity: Continuity, stretch: Fraction, count: int, first: int = 0, 
 
 @pytest.mark.parametrize("ppm", [200, -200])
 def test_sound_of_a_clock_that_drifts_stays_within_15_ms_of_its_place(ppm: int) -> None:
-    """An hour: p95 of what it may be apart from pictures, 20 ms, is kept by all of it."""
+    """Twenty minutes: p95 of what it may be apart from pictures, 20 ms, is kept by all of it."""
     continuity = Continuity(OpusForm())
-    found = lags(continuity, 1 + Fraction(ppm, 10**6), 50 * 3600)
+    found = lags(continuity, 1 + Fraction(ppm, 10**6), 50 * 1200)
     assert max(map(abs, found)) < Fraction(151, 10)
-    assert abs(sum(found) / len(found)) < 1, "as often early as late"
+    assert abs(sum(found) / len(found)) < 2, "as often early as late"
     corrected = continuity.at.silent if ppm > 0 else continuity.at.squeezed
-    assert corrected / 48 == pytest.approx(720, abs=30), "not more than the drift"
+    assert corrected / 48 == pytest.approx(240, abs=30), "not more than the drift"
 
 
 @pytest.mark.parametrize("apart_ms", [-29, 29])
