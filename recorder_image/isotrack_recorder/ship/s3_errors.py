@@ -66,6 +66,7 @@ _BY_CODE: Final = {
     "ExpiredToken": Consequence.EXPIRED,
     "ExpiredTokenException": Consequence.EXPIRED,
     "TokenRefreshRequired": Consequence.EXPIRED,
+    "400": Consequence.CREDENTIALS,  # an answer without a body, as to a HEAD: of AWS mostly a session token that has expired
     "RequestTimeTooSkewed": Consequence.SKEWED,
     "RequestTimeout": Consequence.RETRY,
     "BadDigest": Consequence.DAMAGED,
@@ -125,6 +126,8 @@ def advice(answer: Answer, operation: str, bucket: str, endpoint: str) -> str:
             return f"the session token for {place} has expired: renew sessionToken in the storage's secret"
         case "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException":
             return f"{place} is in another region: set the storage's region"
+        case "400":
+            return f"{place} refuses {operation} without a word: renew keys and sessionToken in the storage's secret, or correct its region"
         case "QuotaExceeded":
             return f"{place} is full: raise its quota, or make room"
         case "RequestTimeTooSkewed":

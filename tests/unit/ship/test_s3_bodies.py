@@ -19,7 +19,7 @@ from typing import ClassVar
 import pytest
 
 from isotrack_api.intent import S3Destination
-from isotrack_recorder.errors import IsotrackError
+from isotrack_recorder.errors import IsotrackError, StorageRefusedError
 from isotrack_recorder.ship.credentials import FileCredentials
 from isotrack_recorder.ship.retry import Patience
 from isotrack_recorder.ship.s3 import S3Store
@@ -35,6 +35,8 @@ class Handler(BaseHTTPRequestHandler):
     answers = 0
     refused = 0
     """So many more are not taken."""
+    key = "key"
+    """Who may ask."""
     received: ClassVar[list[tuple[Message, bytes]]] = []
     """Headers and bodies of what was put."""
 
@@ -57,6 +59,12 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(bytes(EARLY if Handler.answers % 2 else SIZE))
         self.close_connection = True
 
+    def do_HEAD(self) -> None:
+        known = f"Credential={Handler.key}/" in self.headers["Authorization"]
+        self.send_response(200 if known else 400)
+        self.send_header("Content-Length", str(SIZE if known else 0))
+        self.end_headers()
+
     def log_message(self, *_: object) -> None:
         pass
 
@@ -65,7 +73,7 @@ class Handler(BaseHTTPRequestHandler):
 def store(tmp_path: Path) -> Iterator[S3Store]:
     Handler.answers = 0
     Handler.received.clear()
-    Handler.refused = 0
+    Handler.refused, Handler.key = 0, "key"
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         endpoint = f"http://127.0.0.1:{server.server_address[1]}"
@@ -82,6 +90,17 @@ def test_an_object_that_ends_early_is_read_again(store: S3Store) -> None:
 def test_a_range_that_ends_early_is_read_again(store: S3Store) -> None:
     assert store.get_range("a", 0, SIZE) == bytes(SIZE)
     assert Handler.answers == 2
+
+
+def test_a_refusal_without_a_word_has_the_credentials_read_again(store: S3Store, tmp_path: Path) -> None:
+    """AWS answers so to a HEAD whose session token has expired, and nothing else may be asked of it by then."""
+    assert store.head("a") is not None
+    Handler.key = "renewed"
+    write_secret(tmp_path, "renewed", "secret")
+    assert store.head("a") is not None
+    Handler.key = "nobody's"
+    with pytest.raises(StorageRefusedError, match="renew keys and sessionToken"):
+        store.head("a")
 
 
 BODY = hashlib.sha256(b"seed").digest() * 10_000
