@@ -125,7 +125,7 @@ class Cluster:
         except AlreadyExistsError:
             return True
         except ClusterError as error:
-            if 400 <= error.status < 500 and error.status != 429:
+            if error.is_refusal or isinstance(error, ConflictError):
                 return None
             raise
         return False

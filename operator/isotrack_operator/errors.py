@@ -18,6 +18,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 MAX_FOREIGN_TEXT = 300
+_PASSING = (409, 429)
+_WEBHOOK = "failed calling webhook"
+"""In the API server's words (apiserver, pkg/admission/plugin/webhook): with failurePolicy Fail it answers 500 for as long as that lasts."""
 
 
 def cut(text: object, limit: int = MAX_FOREIGN_TEXT) -> str:
@@ -45,6 +48,12 @@ class ClusterError(OperatorError):
     def __init__(self, message: str, status: int = 0) -> None:
         super().__init__(message)
         self.status = status
+
+    @property
+    def is_refusal(self) -> bool:
+        """The API server does not let us: RBAC, quota, admission, or a webhook that it cannot reach. Somebody has to see to that."""
+        webhook = self.status >= 500 and _WEBHOOK in str(self)
+        return webhook or (400 <= self.status < 500 and self.status not in _PASSING)
 
 
 class NotFoundError(ClusterError):

@@ -148,7 +148,7 @@ class Reconciler:
         try:
             job = await self._maker.make(view, n)
         except ClusterError as error:
-            if isinstance(error, ConflictError) or not 400 <= error.status < 500 or error.status == 429:
+            if not error.is_refusal:
                 raise
             return Plan(
                 reason=Reason.POD_REFUSED,
@@ -166,7 +166,7 @@ class Reconciler:
         try:
             job = await self._maker.finalise(view, stop.reason)
         except ClusterError as error:
-            if isinstance(error, ConflictError) or not 400 <= error.status < 500 or error.status == 429:
+            if not error.is_refusal:
                 raise
             if view.is_deleting:  # with its namespace, where nothing can be made: nobody waits for better times
                 return given_up(view, stop.message or decided.message, stop, cut(error, 300))
@@ -289,7 +289,7 @@ async def release_claim(cluster: Cluster, namespace: str, name: str, uid: str) -
 
 def _hindered(decided: Plan, error: OperatorError) -> Plan:
     """What the status says where an attempt cannot be given all that it needs: only a refusal is worth a word."""
-    refused = isinstance(error, ClusterError) and 400 <= error.status < 500 and error.status != 429
+    refused = isinstance(error, ClusterError) and error.is_refusal
     text = f"attempt {decided.complete} lacks what it needs: {cut(error, 900)}"
     return replace(decided, reason=Reason.POD_REFUSED, message=text, needs_somebody=True) if refused else decided
 

@@ -12,7 +12,7 @@ import pytest
 from isotrack_operator import errors
 from isotrack_operator.__main__ import build_parser, main
 from isotrack_operator.cluster import version_number
-from isotrack_operator.errors import ConfigError, OperatorError, cut
+from isotrack_operator.errors import ClusterError, ConfigError, OperatorError, cut
 from isotrack_operator.health import Health
 from isotrack_operator.kinds import JOB, POD, RECORDING, RECORDING_CLASS, SECRET, Kind
 from isotrack_operator.logs import JsonFormatter
@@ -31,6 +31,22 @@ def test_options_come_before_the_environment() -> None:
     assert load_settings(environment).recorder_image == "env:1"
     settings = load_settings(environment, recorder_image="option:1", namespace="option")
     assert (settings.recorder_image, settings.namespace) == ("option:1", "option")
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "is_refusal"),
+    [
+        (403, "exceeded quota", True),
+        (422, "invalid", True),
+        (409, "the object has been modified", False),
+        (429, "too many requests", False),
+        (500, "etcdserver: leader changed", False),
+        (500, 'Internal error occurred: failed calling webhook "policy.example.com": connection refused', True),
+        (0, "does not answer", False),
+    ],
+)
+def test_what_nobody_lets_us_do_is_told_from_what_passes(status: int, message: str, is_refusal: bool) -> None:
+    assert ClusterError(message, status).is_refusal is is_refusal
 
 
 @pytest.mark.parametrize("environment", [{}, {"ISOTRACK_NAMESPACE": "x"}, {"ISOTRACK_RECORDER_IMAGE": "x"}])

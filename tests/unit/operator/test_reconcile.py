@@ -242,6 +242,20 @@ def test_a_finaliser_that_cannot_be_made_is_waited_for_unless_everything_goes(de
         assert found["metadata"]["finalizers"], "nothing is let go"
 
 
+def test_an_attempt_that_a_dead_webhook_keeps_from_being_made_is_told() -> None:
+    """The API server answers for it with an error of its own; the Recording said nothing at all."""
+    operated = Operated(a_recording())
+    operated.api.objects[SECRET, "archive"] = {}
+    operated.api.objects[SECRET, "livekit"] = {"data": dict.fromkeys(("apiKey", "apiSecret"), WORD)}
+    operated.store.put(POD, _labelled(a_pod().ended(75).body))
+    operated.api.refuses = ClusterError('Internal error occurred: failed calling webhook "policy"', 500)
+    found = operated.turn()
+    stalled = next(c for c in found["status"]["conditions"] if c["type"] == "Stalled")
+    assert (stalled["status"], stalled["reason"]) == ("True", "PodRefused")
+    assert "failed calling webhook" in stalled["message"]
+    assert operated.woken, "it is tried again"
+
+
 @pytest.mark.parametrize("deleting", [False, True])
 def test_what_a_dead_operator_did_not_come_to_is_made_for_a_pod_that_runs_already(deleting: bool) -> None:
     """It died right after the Job and the join token: the pod has started without report, rights and finalizer."""
