@@ -7,17 +7,15 @@ frame can be decoded by itself. What the sender sent is never changed or left ou
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from collections.abc import Sequence
 from typing import Final
 
 from isotrack_recorder.codecs.base import Frame, Octets
 from isotrack_recorder.codecs.h264_sps import picture_size
+from isotrack_recorder.codecs.nal import MAX_PARAMETER_SET_BYTES, announced_units, byte_stream, first_code
 from isotrack_recorder.errors import ParseError
 
-START_CODE: Final = b"\x00\x00\x00\x01"
 FILLER_SIZE: Final = (2, 2)
 """Picture that LiveKit sends as key frames when it closes a track."""
 
@@ -39,9 +37,6 @@ FU_A: Final = 28
 MAX_PARAMETER_SETS: Final = 32
 """Of each kind; H.264 has ids up to 31 for sequences and 255 for pictures, senders use one or two."""
 
-MAX_PARAMETER_SET_BYTES: Final = 2048
-"""Real ones have tens of bytes. A larger one stays in its frame and is not remembered, so that a stream's memory is bounded."""
-
 _SPROP = re.compile(r"(?:^|;)\s*sprop-parameter-sets=([A-Za-z0-9+/=,]{1,2048})")
 
 
@@ -56,12 +51,8 @@ class H264Depacketizer:
         self._pps: dict[bytes, None] = {}
         self._sends_sets = False
         """A key frame came with parameter sets of its own."""
-        found = _SPROP.search(fmtp)
-        for text in found[1].split(",") if found else ():
-            try:
-                self._remember(base64.b64decode(text, validate=True))
-            except binascii.Error:
-                continue
+        for unit in announced_units(_SPROP, fmtp):
+            self._remember(unit)
 
     def starts_frame(self, payload: Octets) -> bool:
         """Parameter sets, delimiter, SEI, a prefix, or a slice that begins with macroblock 0."""
@@ -87,11 +78,11 @@ class H264Depacketizer:
         if not kinds & {NAL_SLICE, NAL_PARTITION_A, NAL_IDR}:
             return Frame(b"", False, *size)
         if NAL_IDR not in kinds or not self._sps or not self._pps:  # nothing can start without parameter sets
-            return Frame(_annex_b(units), False)
+            return Frame(byte_stream(units), False)
         complete = {NAL_SPS, NAL_PPS} <= kinds
         self._sends_sets |= complete
         width, height = size if own_sps else _size(next(reversed(self._sps)))
-        data = _annex_b(self._completed(units, kinds))
+        data = byte_stream(self._completed(units, kinds))
         return Frame(data, True, width, height, borrows=self._sends_sets and not complete)
 
     def _completed(self, units: list[bytes], kinds: set[int]) -> list[bytes]:
@@ -114,8 +105,7 @@ class H264Depacketizer:
         elif kind == NAL_PPS:
             if unit in self._pps:
                 return
-            # pic_parameter_set_id is the first ue(v): equal codes are equal ids
-            self._pps = {known: None for known in self._pps if _first_code(known) != _first_code(unit)}
+            self._pps = {known: None for known in self._pps if first_code(known, 1) != first_code(unit, 1)}
             if len(self._pps) < MAX_PARAMETER_SETS:
                 self._pps[unit] = None
 
@@ -135,18 +125,6 @@ def _opens(kind: int, first: int) -> bool:
         or NAL_PREFIX <= kind <= NAL_LAST_RESERVED
         or (kind in (NAL_SLICE, NAL_PARTITION_A, NAL_IDR) and first >= 0x80)
     )
-
-
-def _first_code(unit: bytes) -> tuple[int, int]:
-    """Length and bits of the first ue(v) behind the NAL header; ids up to 255 fit the 4 bytes read."""
-    bits = int.from_bytes(unit[1:5].ljust(4, b"\0"), "big")
-    zeros = 32 - bits.bit_length()
-    length = min(32, 2 * zeros + 1)
-    return length, bits >> (32 - length)
-
-
-def _annex_b(units: list[bytes]) -> bytes:
-    return START_CODE + START_CODE.join(units)
 
 
 def _nal_units(payloads: Sequence[Octets]) -> list[bytes]:

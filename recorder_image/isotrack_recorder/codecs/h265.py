@@ -8,17 +8,14 @@ them. What the sender sent is never changed or left out.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from collections.abc import Sequence
 from typing import Final
 
 from isotrack_recorder.codecs.base import Frame, Octets
 from isotrack_recorder.codecs.h265_sps import read_sps
+from isotrack_recorder.codecs.nal import MAX_PARAMETER_SET_BYTES, announced_units, byte_stream, first_code
 from isotrack_recorder.errors import ParseError
-
-START_CODE: Final = b"\x00\x00\x00\x01"
 
 # ITU-T H.265 table 7-1
 NAL_FIRST_IRAP: Final = 16
@@ -40,9 +37,6 @@ FU: Final = 49
 MAX_PARAMETER_SETS: Final = 64
 """H.265 has ids up to 15 for video and sequences and 63 for pictures."""
 
-MAX_PARAMETER_SET_BYTES: Final = 2048
-"""Real ones have tens of bytes. A larger one stays in its frame and is not remembered, so that a stream's memory is bounded."""
-
 _SPROP = re.compile(r"(?:^|;)\s*sprop-(?:vps|sps|pps)=([A-Za-z0-9+/=,]{1,4096})")
 _DON_DIFF = re.compile(r"(?:^|;)\s*sprop-max-don-diff=0*[1-9]")
 
@@ -60,12 +54,8 @@ class H265Depacketizer:
         self._pps: dict[bytes, None] = {}
         self._sends_sets = False
         """A key frame came with parameter sets of its own."""
-        for found in _SPROP.finditer(fmtp):
-            for text in found[1].split(","):
-                try:
-                    self._remember(base64.b64decode(text, validate=True))
-                except binascii.Error:
-                    continue
+        for unit in announced_units(_SPROP, fmtp):
+            self._remember(unit)
 
     def starts_frame(self, payload: Octets) -> bool:
         """Parameter sets, delimiter, SEI, or the first slice segment of a picture."""
@@ -94,11 +84,11 @@ class H265Depacketizer:
             return Frame(b"", False, width, height)
         random_access = all(NAL_FIRST_IRAP <= kind <= NAL_LAST_IRAP for kind in pictures)
         if not random_access or not self._vps or not self._sps or not self._pps:
-            return Frame(_annex_b(units), False)
+            return Frame(byte_stream(units), False)
         complete = {NAL_SPS, NAL_PPS} <= kinds
         self._sends_sets |= complete
         width, height = _size(self._sps)
-        data = _annex_b(self._completed(units, kinds))
+        data = byte_stream(self._completed(units, kinds))
         return Frame(data, True, width, height, borrows=self._sends_sets and not complete)
 
     def _completed(self, units: list[bytes], kinds: set[int]) -> list[bytes]:
@@ -121,8 +111,7 @@ class H265Depacketizer:
         elif kind == NAL_SPS:
             self._sps = unit
         elif kind == NAL_PPS and unit not in self._pps:
-            # pps_pic_parameter_set_id is the first ue(v): equal codes are equal ids
-            self._pps = {known: None for known in self._pps if _first_code(known) != _first_code(unit)}
+            self._pps = {known: None for known in self._pps if first_code(known, 2) != first_code(unit, 2)}
             if len(self._pps) < MAX_PARAMETER_SETS:
                 self._pps[unit] = None
 
@@ -210,15 +199,3 @@ def _opens(kind: int, first: int) -> bool:
     if kind <= NAL_LAST_VCL:
         return first >= 0x80
     return NAL_VPS <= kind <= NAL_AUD or kind == NAL_PREFIX_SEI or NAL_FIRST_RESERVED <= kind <= NAL_LAST_RESERVED
-
-
-def _first_code(unit: bytes) -> tuple[int, int]:
-    """Length and bits of the first ue(v) behind the NAL header; ids up to 63 fit the 4 bytes read."""
-    bits = int.from_bytes(unit[2:6].ljust(4, b"\0"), "big")
-    zeros = 32 - bits.bit_length()
-    length = min(32, 2 * zeros + 1)
-    return length, bits >> (32 - length)
-
-
-def _annex_b(units: list[bytes]) -> bytes:
-    return START_CODE + START_CODE.join(units)

@@ -17,6 +17,7 @@ CLOCK_MONOTONIC in nanoseconds, as are all `…_ns` fields but `wall_ns` (Unix t
 | report | track, ntp, timestamp | RTCP sender report: 64-bit NTP and extended RTP timestamp of one instant; `at` = arrival |
 | gap | track, packets, after, before | `packets` were abandoned between the frames with these timestamps |
 | size | track, timestamp, width, height, rotation | picture size (pixels, as coded) and rotation (degrees clockwise) from here on |
+| level | track, packets, loudest, mean, voiced | loudness of about a second of sound, as its sender states it (-dBov); only where the SFU passes it on |
 | muted / unmuted | track | as the SFU announced it |
 | shed / unshed | track | not received because the spool is nearly full; frames flow again |
 | track_ended | track, reason | unpublished, left, excluded (allowlist: if admitted again, the track gets another log), codec changed (of sound: the track goes on in another log) |

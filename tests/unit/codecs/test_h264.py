@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isotrack_recorder.codecs.h264 import START_CODE, H264Depacketizer
+from isotrack_recorder.codecs.h264 import H264Depacketizer
 from isotrack_recorder.codecs.h264_sps import picture_size
+from isotrack_recorder.codecs.nal import START_CODE
 from isotrack_recorder.errors import ParseError
 
 SPS_720P = bytes.fromhex("6742c01fd9005005bb011000000300100000030320f1832480")

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isotrack_recorder.codecs.h265 import START_CODE, H265Depacketizer
+from isotrack_recorder.codecs.h265 import H265Depacketizer
 from isotrack_recorder.codecs.h265_sps import read_sps
+from isotrack_recorder.codecs.nal import START_CODE
 from isotrack_recorder.errors import ParseError
 from support.media import video_frames
 from support.payloads import h265_aggregate, h265_fragments, h265_single
