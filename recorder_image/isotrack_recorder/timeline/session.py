@@ -73,6 +73,7 @@ class LogTimeline:
     late_ns: int = 0
     """Sum over those of them that reports placed: by how much later they lie than reports say."""
     drift_from: tuple[int, int] | None = None
+    """Ticks and the receiver's clock, where the stretch begins over which the drift is measured."""
     drift: tuple[int, float] | None = None
 
     def report(self, report: Report) -> None:
@@ -130,8 +131,15 @@ class LogTimeline:
         """How much later than reports say the log lies, on average; None while they tell too little."""
         return self.late_ns / self.by_reports / 1e6 if self.clock == "reports" else None
 
-    def add_knot(self, bucket: Bucket, target: int, behind_ns: int, *, by_reports: bool) -> None:
-        """Decide where the frames of a bucket lie; where it jumps, as far before its target as others of the session are."""
+    def add_knot(
+        self, bucket: Bucket, target: int, behind_ns: int, *, by_reports: bool, arrived_ns: int | None
+    ) -> None:
+        """Decide where the frames of a bucket lie; where it jumps, as far before its target as others of the session are.
+
+        Args:
+            arrived_ns: When its first frame would have come had it travelled as fast as any around it: the drift is measured by that
+                and not by places, which reports of other logs move as well. None = nobody knows yet.
+        """
         beside = target - behind_ns
         expected = at_knot(self.knots[-1], self.clock_rate, bucket.ticks) if self.knots else beside
         if _may_jump(bucket.start, beside - expected):
@@ -144,7 +152,7 @@ class LogTimeline:
             self.by_reports += 1
             self.late_ns += knot.ns - target
         self.last_ticks = bucket.last_ticks
-        self._measure_drift(bucket, runs_on=knot.ns == expected)
+        self._measure_drift(bucket, arrived_ns, runs_on=knot.ns == expected)
 
     def forget(self, second: int) -> None:
         """Drop what arrived before `second`."""
@@ -157,13 +165,16 @@ class LogTimeline:
         last = self.end_ns
         return target if last is None else max(target, last + 1)
 
-    def _measure_drift(self, bucket: Bucket, *, runs_on: bool) -> None:
+    def _measure_drift(self, bucket: Bucket, arrived_ns: int | None, *, runs_on: bool) -> None:
         """Compare ticks and time over the longest stretch without a jump."""
-        ns = self.knots[-1].ns
-        if not runs_on or self.drift_from is None:
-            self.drift_from = (bucket.ticks, ns)
+        if not runs_on:
+            self.drift_from = None
+        if arrived_ns is None:
             return
-        span = ns - self.drift_from[1]
+        if self.drift_from is None:
+            self.drift_from = (bucket.ticks, arrived_ns)
+            return
+        span = arrived_ns - self.drift_from[1]
         if span >= max(_DRIFT_SPAN_NS, self.drift[0] if self.drift else 0):
             sent = (bucket.ticks - self.drift_from[0]) * SECOND / self.clock_rate
             self.drift = (span, round((sent / span - 1) * 1e6, 1))
@@ -274,16 +285,22 @@ class _Run:
         """
         for at in range(bisect_left(self._seconds, second), bisect_right(self._seconds, second)):
             bucket, target = self._buckets[at], self._target(at, excess_ns)
-            self._log.add_knot(bucket, target, behind_ns, by_reports=excess_ns is not None)
+            # NB: looking back as `_target` does would tell too little of a drift, for before the begin there is nothing to look at;
+            # and near the end there is too little ahead
+            known = self._seconds[-1] >= bucket.second + LOOK_AHEAD_SECONDS
+            arrived_ns = self._arrived(at, back=0) if known else None
+            self._log.add_knot(bucket, target, behind_ns, by_reports=excess_ns is not None, arrived_ns=arrived_ns)
 
     def _target(self, at: int, excess_ns: int | None) -> int:
         """Where the first frame of a bucket should lie."""
+        return self._arrived(at, back=_LOOK_BACK_SECONDS) - (excess_ns or 0)
+
+    def _arrived(self, at: int, *, back: int) -> int:
+        """When the first frame of a bucket would have come, had it travelled as fast as any since so many seconds and soon after."""
         bucket = self._buckets[at]
-        floor = self._floors.floor(
-            bucket.second - _LOOK_BACK_SECONDS, bucket.second + LOOK_AHEAD_SECONDS, self._floors.stretches[at]
-        )
+        floor = self._floors.floor(bucket.second - back, bucket.second + LOOK_AHEAD_SECONDS, self._floors.stretches[at])
         assert floor is not None, "the bucket itself is in its stretch"
-        return bucket.ticks * SECOND // self._rate + floor - (excess_ns or 0)
+        return bucket.ticks * SECOND // self._rate + floor
 
 
 def _behind(lags: Sequence[int]) -> int:

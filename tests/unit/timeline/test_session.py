@@ -159,6 +159,21 @@ def test_drift_is_followed_and_reported(drift: float) -> None:
     assert clock.drift_ppm == pytest.approx(drift, abs=10)
 
 
+def test_what_reports_move_is_no_drift_of_a_clock() -> None:
+    """Sound is told of late, so pictures are found to travel longer and are moved 1 ms per second: they run true all the same."""
+    sound, picture = audio(65, reports=every(5, 20, 65)), video(65, transit_ms=60.0)
+    _, clock = place_tracks([sound.clock(), picture.clock()])
+    errors = picture.errors_ms(clock)
+    assert max(errors) - min(errors) >= 10.0
+    assert clock.drift_ppm == pytest.approx(0.0, abs=50)
+
+
+@pytest.mark.parametrize("drift", [-200.0, 0.0, 200.0])
+def test_a_drift_of_a_short_call_is_told_in_full(drift: float) -> None:
+    (clock,) = place_tracks([audio(60, drift_ppm=drift).clock()])
+    assert clock.drift_ppm == pytest.approx(drift, abs=50)
+
+
 @pytest.mark.parametrize(
     ("sound", "picture", "wall"),
     [
