@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final
 
 from isotrack_api.words import MediaKind, StopReason
@@ -35,7 +35,7 @@ from .clock import Clock
 from .control import MAX_UNRECORDED, Command, SpoolState, State, UnrecordedState
 from .earlier import Earlier
 from .errors import IsotrackError, StorageError
-from .media import TrackCounters, TrackSink
+from .media import TrackSink
 from .orders import Orders
 from .shedding import Shedding
 from .sources import base
@@ -294,7 +294,8 @@ class Capture:
 
     def _retire(self, capture: TrackCapture, reason: str) -> None:
         """End a track; the oldest of many that ended is forgotten."""
-        self._note_totals(capture, self._source.counters())
+        if (totals := self._source.totals_of(capture.track_id)) is not None:
+            capture.note_totals(totals)
         capture.end(reason)
         ended = [known for known in self._captures if known.ended]
         if len(ended) > MAX_ENDED_TRACKS:
@@ -423,14 +424,10 @@ class Capture:
     def _note_counters(self) -> None:
         counters = self._source.counters()
         for capture in self._captures:
-            if (
-                not capture.ended and not capture.shed
-            ):  # of what is shed nothing grows, and each line takes of the last room
-                self._note_totals(capture, counters)
-
-    def _note_totals(self, capture: TrackCapture, counters: Mapping[str, TrackCounters]) -> None:
-        if (totals := counters.get(capture.track_id)) is not None:
-            capture.note_totals(totals)
+            totals = counters.get(capture.track_id)
+            # Of what is shed nothing grows, and each line takes of the last room
+            if totals is not None and not capture.ended and not capture.shed:
+                capture.note_totals(totals)
 
     def state(self) -> State:
         """Snapshot for the agent and the live table."""

@@ -46,6 +46,9 @@ class FakeSource:
     def counters(self) -> Mapping[str, TrackCounters]:
         return self.totals
 
+    def totals_of(self, track_id: str) -> TrackCounters | None:
+        return self.totals.get(track_id)
+
     def receive(self) -> None:
         while self.socket:
             self.socket.pop(0)()

@@ -181,17 +181,24 @@ class Plane:
         self._streams[ssrc] = stream
         self._active[line.track_id] = stream
         for repair in self._router.repairs(line.repair_ssrcs, ssrc):
-            self._router.set(repair, Repair(stream))
+            self._repair(repair, stream)
+
+    def _repair(self, ssrc: int, stream: Stream) -> bool:
+        """Route an SSRC of repeats to the stream that they are of; False where the table is full."""
+        if not self._router.set(ssrc, Repair(stream)):
+            return False
+        stream.sources.append(ssrc)
+        return True
 
     def _retire(self, stream: Stream, now_ns: int) -> None:
         self._give_up(stream, now_ns)
         self._count(stream)
         self._gappy.discard(stream)
         self._streams.pop(stream.ssrc, None)
-        self._router.remove([ssrc for ssrc, route in self._routes.items() if _belongs(route, stream)])
-        for track_id, active in list(self._active.items()):
-            if active is stream:
-                del self._active[track_id]
+        self._router.remove([ssrc for ssrc in stream.sources if _belongs(self._routes.get(ssrc), stream)])
+        track_id = stream.assembler.track.line.track_id
+        if self._active.get(track_id) is stream:
+            del self._active[track_id]
 
     def _count(self, stream: Stream) -> None:
         """Move what a stream counted into its track's totals."""
@@ -210,7 +217,8 @@ class Plane:
         self._past[track.line.track_id] = track.counters
 
     def _forget(self, track: Track, now_ns: int) -> None:
-        for stream in [s for s in self._streams.values() if s.assembler.track is track]:
+        stream = self._active.get(track.line.track_id)
+        if stream is not None:
             self._retire(stream, now_ns)
         track.close()
 
@@ -255,13 +263,20 @@ class Plane:
 
     def track_counters(self) -> Mapping[str, TrackCounters]:
         """Running totals by track id, those of ended tracks included."""
-        found = dict(self._past)
-        found.update((track_id, replace(track.counters)) for track_id, track in self._tracks.items())
-        for stream in self._streams.values():
-            counters = found[stream.assembler.track.line.track_id]
+        return self._past | {track_id: self._totals(track) for track_id, track in self._tracks.items()}
+
+    def totals_of(self, track_id: str) -> TrackCounters | None:
+        """The same of one track; None where nothing is known of it."""
+        track = self._tracks.get(track_id)
+        return self._past.get(track_id) if track is None else self._totals(track)
+
+    def _totals(self, track: Track) -> TrackCounters:
+        counters = replace(track.counters)
+        stream = self._active.get(track.line.track_id)
+        if stream is not None:
             counters.packets += stream.received
             counters.last_packet_ns = max(counters.last_packet_ns, stream.arrival_ns)
-        return found
+        return counters
 
     # -- packets -------------------------------------------------------------------------------------------------------
 
@@ -430,7 +445,7 @@ class Plane:
             active = self._active.get(line.track_id)
             # Repairs of an encoding that does not flow (simulcast) would end up as packets of the one that does
             repairs = active is not None and (repaired is None or active.rid in ("", repaired))
-            routed = repairs and active is not None and self._router.set(ssrc, Repair(active))
+            routed = repairs and active is not None and self._repair(ssrc, active)
         elif payload_type in line.formats:
             self._begin(track, ssrc, arrival_ns, rid or "")
             routed = ssrc in self._routes

@@ -100,6 +100,7 @@ class Stream:
         "received",
         "rid",
         "rtt_ns",
+        "sources",
         "ssrc",
     )
 
@@ -111,6 +112,8 @@ class Stream:
         self.gathers = assembler.track.video
         """Whether packets come in runs (`run`), as those of a picture do."""
         self.ssrc = assembler.ssrc
+        self.sources = [self.ssrc]
+        """SSRCs that are, or were, routed here: its own, and those of repeats."""
         self.rid = ""
         """RtpStreamId of its packets (RFC 8852); empty where they carry none, or its SSRC was announced."""
         self.hold_ns = hold_ns

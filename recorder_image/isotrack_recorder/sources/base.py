@@ -178,6 +178,10 @@ class MediaConnection(Protocol):
         """Totals per track id of this connection."""
         ...
 
+    def totals_of(self, track_id: str) -> TrackCounters | None:
+        """The same of one track; None where nothing is known of it."""
+        ...
+
     async def settle(self, seconds: float) -> None:
         """Wait until no packet is missing, `seconds` at most: what was asked for may still come."""
 
@@ -214,6 +218,10 @@ class Source(Protocol):
 
     def counters(self) -> Mapping[str, TrackCounters]:
         """Totals per track id since its first packet, over reconnects."""
+        ...
+
+    def totals_of(self, track_id: str) -> TrackCounters | None:
+        """The same of one track, without a walk over all; None where nothing is known of it."""
         ...
 
     def receive(self) -> None:

@@ -167,6 +167,10 @@ class MediaSession:
         """Running totals by track id, of all tracks of this connection."""
         return self._plane.track_counters()
 
+    def totals_of(self, track_id: str) -> TrackCounters | None:
+        """The same of one track; None where nothing is known of it."""
+        return self._plane.totals_of(track_id)
+
     def receive(self) -> None:
         """Take what has come, now instead of after the pause. Nothing before the first read, which has others' packets to wait for."""
         if self._transport is not None and self._transport.reads:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -619,6 +619,21 @@ async def test_an_encrypted_track_is_never_subscribed_to(tmp_path: Path) -> None
         call.source.tell(*alice(a_track(encrypted=True)))
         assert call.source.wanted == set()
         assert await call.events("track") == []
+
+
+async def test_who_leaves_costs_no_walk_over_all_tracks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hundreds leave at once; where each of their tracks took a walk over all the loop stood still for seconds."""
+
+    def walk() -> Mapping[str, TrackCounters]:
+        raise AssertionError("all tracks were walked over")
+
+    async with a_call(tmp_path) as call:
+        call.source.tell(*alice(a_track()))
+        call.source.totals["TR_mic"] = TrackCounters(packets=7)
+        with monkeypatch.context() as patched:
+            patched.setattr(call.source, "counters", walk)
+            call.source.tell(TrackEnded("TR_mic", "left"), ParticipantLeft("PA_a", "left"))
+        assert [event["packets"] for event in await call.events("counters")] == [7]
 
 
 async def test_totals_of_a_track_that_is_over_stay_as_they_were(tmp_path: Path) -> None:

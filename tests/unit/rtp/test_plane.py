@@ -811,6 +811,28 @@ def test_an_unannounced_source_that_was_not_wanted_for_a_while_is_taken_again(en
     assert bench.camera.data == [vp8_frame(0, key=True), vp8_frame(2, key=True)]
 
 
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_stream_that_another_one_takes_over_from_takes_its_repeats_with_it(announced: bool) -> None:
+    line = CAMERA if announced else UNANNOUNCED
+    bench = Bench(line)
+    mid = "" if announced else "3"
+    (first,) = bench.video(vp8_frame(0, key=True), sequence=0, timestamp=0, ssrc=2001, mid=mid)
+    bench.rtp(first)
+    repeat = Packet(97, 0, 3000, 2002, True, {4: mid.encode()} if mid else {}, b"\0\1" + first.payload)
+    bench.rtp(repeat)
+    assert len(bench.camera.frames) == 2, "a repeat of what was never missed is as good as any"
+    bench.bind(replace(line, ssrcs=(2003,), repair_ssrcs={2004: 2003}))
+    bench.rtp(*bench.video(vp8_frame(1, key=True), sequence=0, timestamp=0, ssrc=2003))
+    assert len(bench.camera.frames) == 3
+    bench.rtp(repeat._replace(sequence=1, payload=b"\0\2" + first.payload, extensions={}))
+    assert len(bench.camera.frames) == 3
+    totals = bench.plane.totals_of("TR_cam")
+    assert totals == bench.plane.track_counters()["TR_cam"]
+    assert totals is not None
+    assert totals.packets == 2
+    assert bench.plane.totals_of("TR_else") is None
+
+
 def test_sources_of_tracks_that_ended_leave_room_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sources that another one took over from, on m-lines that come and go all day."""
     monkeypatch.setattr("isotrack_recorder.rtp.router.MAX_SSRCS", 8)

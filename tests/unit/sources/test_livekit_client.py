@@ -116,6 +116,9 @@ class FakeMedia:
     def counters(self) -> Mapping[str, TrackCounters]:
         return {"TR_cam": TrackCounters(packets=self.packets)}
 
+    def totals_of(self, track_id: str) -> TrackCounters | None:
+        return self.counters().get(track_id)
+
     async def settle(self, seconds: float) -> None:
         self.done.append("settled")
 
@@ -362,6 +365,7 @@ async def test_a_lost_media_connection_is_joined_again_and_totals_go_on() -> Non
         await in_time(running)
     assert Disconnected("media connection lost: consent lost") in client.events
     assert client.source.counters()["TR_cam"].packets == 5
+    assert client.source.totals_of("TR_cam") == client.source.counters()["TR_cam"]
     assert len(client.media) == 2
 
 

@@ -180,6 +180,14 @@ class LiveKitSource:
             totals[track_id] = counters if earlier is None else add_counters(earlier, counters)
         return totals
 
+    def totals_of(self, track_id: str) -> TrackCounters | None:
+        """See Source."""
+        earlier = self._totals.get(track_id)
+        counters = self._media.totals_of(track_id) if self._media is not None else None
+        if earlier is None or counters is None:
+            return earlier or counters
+        return add_counters(earlier, counters)
+
     def receive(self) -> None:
         """See Source."""
         if self._media is not None:
