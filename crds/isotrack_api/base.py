@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -58,6 +58,16 @@ class ApiModel(BaseModel):
         frozen=True,
         use_attribute_docstrings=True,
     )
+
+    @classmethod
+    def from_json(cls, data: str | bytes) -> Self:
+        """Read what another version may have written: fields that this one does not know are skipped. What this one could not make sense
+        of without them has another `version`.
+
+        Raises:
+            pydantic.ValidationError: it is none.
+        """
+        return cls.model_validate_json(data, extra="ignore")
 
     def to_json(self, *, indent: int | None = None) -> str:
         """Serialise for the wire: camelCase, absent fields left out, equal input gives equal text."""

@@ -182,9 +182,9 @@ def identity_of(intent: str, uid: str) -> str:
 
 
 def _read(intent: str) -> Intent | None:
-    """None where there is none, or where another version made it: then all is resolved anew, from the frozen `effective`."""
+    """None where there is none, or where it is of another `version`: then all is resolved anew, from the frozen `effective`."""
     try:
-        return Intent.model_validate_json(intent) if intent else None
+        return Intent.from_json(intent) if intent else None
     except ValidationError:
         return None
 

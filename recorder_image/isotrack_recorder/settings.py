@@ -64,7 +64,7 @@ def read_intent(environ: Mapping[str, str]) -> Intent:
     if not text:
         raise ConfigError("ISOTRACK_INTENT is not set: it holds the intent of the attempt as JSON")
     try:
-        return Intent.model_validate_json(text)
+        return Intent.from_json(text)
     except ValueError as error:
         first = " ".join(str(error).split())[:300]
         raise ConfigError(f"ISOTRACK_INTENT is not an intent: {first}") from error

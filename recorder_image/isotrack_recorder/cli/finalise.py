@@ -81,7 +81,7 @@ def _finished(folder: Path) -> Finished | None:
     outputs = [folder.parent, *sorted(folder.parent.glob(f"*-{uid}"))] if uid else [folder]
     for output in outputs:
         try:
-            manifest = Manifest.model_validate_json((output / "recording.json").read_bytes())
+            manifest = Manifest.from_json((output / "recording.json").read_bytes())
         except (OSError, ValueError):
             continue
         if manifest.recording.uid.startswith(uid):

@@ -87,7 +87,7 @@ async def _finish_local(workspace: Workspace, intent: Intent, progress: Progress
 def _is_of(manifest: Path, intent: Intent) -> bool:
     """Whether it is this recording's own: of an earlier try, in which not all files could be made."""
     try:
-        return Manifest.model_validate_json(manifest.read_bytes()).recording.uid == intent.recording.uid
+        return Manifest.from_json(manifest.read_bytes()).recording.uid == intent.recording.uid
     except (OSError, ValueError):
         return False
 

@@ -78,7 +78,7 @@ class Workspace:
         path = self.folder / "intent.json"
         try:
             with path.open("rb") as file:
-                return Intent.model_validate_json(file.read(MAX_INTENT_BYTES))
+                return Intent.from_json(file.read(MAX_INTENT_BYTES))
         except OSError as error:
             raise ConfigError(
                 f"{self.folder} was not left behind by a recording: {path.name}: {error.strerror}"

@@ -77,7 +77,7 @@ def read_recovered(store: Store, layout: Layout) -> Recovered | None:
     """What was made of checkpoints; None where nothing was, or where it cannot be read."""
     body = store.get(layout.recovered, MANIFEST_LIMIT)
     try:
-        return Recovered.model_validate_json(body) if body is not None else None
+        return Recovered.from_json(body) if body is not None else None
     except ValidationError:
         log.warning("list of recovered files is not readable")
         return None
@@ -132,7 +132,7 @@ def attempt_manifests(store: Store, layout: Layout, numbers: Iterable[int]) -> l
         body = store.get(layout.attempt_manifest(number), MANIFEST_LIMIT)
         try:
             if body is not None:
-                found.append(Manifest.model_validate_json(body))
+                found.append(Manifest.from_json(body))
         except ValidationError:
             log.warning("attempt manifest is not readable", extra={"fields": {"attempt": number}})
     return found

@@ -118,7 +118,7 @@ def weaknesses(found: Capabilities) -> list[str]:
 def _same_recording(found: bytes, intent: Intent, layout: Layout) -> None:
     """An earlier attempt's intent differs in its attempt only; anything else is somebody else's folder."""
     try:
-        uid = Intent.model_validate_json(found).recording.uid
+        uid = Intent.from_json(found).recording.uid
     except ValidationError:
         uid = ""
     if uid != intent.recording.uid:

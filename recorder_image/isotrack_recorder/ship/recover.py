@@ -183,7 +183,7 @@ def read_intent(store: Store, layout: Layout, attempt: int | None = None) -> Int
     key = layout.intent if attempt is None else layout.attempt_intent(attempt)
     body = store.get(key, INTENT_LIMIT)
     try:
-        return Intent.model_validate_json(body) if body is not None else None
+        return Intent.from_json(body) if body is not None else None
     except ValidationError:
         log.warning("intent is not readable", extra={"fields": {"key": key}})
         return None

@@ -56,6 +56,16 @@ def test_a_bad_intent_is_one_line(text: str) -> None:
     assert "\n" not in str(error.value)
 
 
+def test_an_intent_of_a_later_operator_is_read_as_far_as_it_is_known() -> None:
+    """A class may name an image of its own, which is not upgraded with the operator."""
+    intent = a_shipping_intent()
+    newer = json.loads(intent.to_json()) | {"news": 1}
+    newer["layers"][0]["news"] = 2
+    assert read_intent({"ISOTRACK_INTENT": json.dumps(newer)}) == intent
+    with pytest.raises(ConfigError, match="version"):
+        read_intent({"ISOTRACK_INTENT": json.dumps(newer | {"version": 2})})
+
+
 def test_paths_can_be_moved() -> None:
     assert read_paths({}).spool == Path("/var/lib/isotrack/spool")
     assert read_paths({"ISOTRACK_RUN": "/x"}).run == Path("/x")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import itertools
+import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -26,11 +27,12 @@ from isotrack_recorder.pod.finaliser import finish_quiet
 from isotrack_recorder.ship.abandoned import find_folders
 from isotrack_recorder.ship.checkpoints import Checkpoints, sign_of_life_seconds
 from isotrack_recorder.ship.claim import claim_attempt
+from isotrack_recorder.ship.commit import conclude
 from isotrack_recorder.ship.deliver import OVER, Delivery, End
 from isotrack_recorder.ship.lanes import Lanes
 from isotrack_recorder.ship.layout import layout_of
 from isotrack_recorder.ship.preflight import check_storage
-from isotrack_recorder.ship.recover import Recovery, call_clock_of, epoch_of, longest_silence_seconds, look
+from isotrack_recorder.ship.recover import Recovery, call_clock_of, epoch_of, longest_silence_seconds, look, read_intent
 from isotrack_recorder.ship.retry import LONGEST_PAUSE_SECONDS, REFUSED_PAUSE_SECONDS, Patience
 from isotrack_recorder.spool.room import Room, folder_bytes
 from isotrack_recorder.spool.watermarks import Usage
@@ -716,6 +718,26 @@ async def test_frames_whose_journal_is_gone_stay_in_the_bucket(bucket: Bucket, g
         with pytest.raises(IsotrackError, match=r"nothing tells what . tracks are"):
             await bucket.recovery(name).finalise()
         assert bucket.checkpoints() == left
+
+
+async def test_an_agent_of_an_earlier_version_that_comes_in_late_leaves_nothing_out(bucket: Bucket) -> None:
+    """Pods go on with the image that they have as isotrack is upgraded: the successor's manifest has fields that theirs does not know."""
+    await drained_and_followed(bucket)
+    layout = layout_of(bucket.intent(1))
+    await bucket.recovery().finalise()
+    whole = bucket.recording()
+    assert len(whole.attempts) == 2
+    for key in (layout.attempt_manifest(2), layout.recovered, layout.intent):
+        newer = json.loads(bucket.store.objects[key])
+        newer["news"] = {"of": "a later version"}
+        for file in newer.get("files", ()):
+            file["news"] = True
+        bucket.store.objects[key] = json.dumps(newer).encode()
+    assert conclude(bucket.store, layout) is not None
+    assert bucket.recording() == whole
+    intent = bucket.intent(1)
+    assert not check_storage(bucket.store, layout, intent).created
+    assert read_intent(bucket.store, layout) == intent
 
 
 async def test_missing_checkpoints_of_an_attempt_that_left_sessions_are_told(bucket: Bucket) -> None:
