@@ -11,9 +11,10 @@ from typing import Any
 
 from pydantic.alias_generators import to_camel
 
-from isotrack_recorder.verify.judge import Verdict, judge_manifest
+from isotrack_recorder.verify.judge import Verdict
 from isotrack_recorder.verify.place import find_place, parse_manifest
 from isotrack_recorder.verify.run import verify_files
+from isotrack_recorder.verify.whole import judge_manifest, judge_others
 
 from .changes import plain
 
@@ -27,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     place = find_place(str(arguments.recording), os.environ)
     manifest = parse_manifest(place.manifest(), str(arguments.recording))
-    problems = judge_manifest(manifest)
+    problems = [*judge_manifest(manifest), *judge_others(place.others({file.name for file in manifest.files}))]
     verdicts = []
     for verdict in verify_files(place, manifest):
         verdicts.append(verdict)

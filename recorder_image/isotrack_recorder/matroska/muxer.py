@@ -371,13 +371,18 @@ def _tags(header: FileHeader, uids: Sequence[int], tracks: Sequence[TrackHeader]
         targets = master(ids.TARGETS, (uint(ids.TAG_TRACK_UID, uid),) if uid else ())
         simple = b""
         for name, value in tags.items():
-            value = _cut(value, _MAX_TAG_VALUE_BYTES)
+            value = tag_value(value)
             one = master(ids.SIMPLE_TAG, (text(ids.TAG_NAME, name), text(ids.TAG_STRING, value)))
             if len(data) + _TAGS_OVERHEAD_BYTES + len(targets) + len(simple) + len(one) <= room:
                 simple += one
         if simple:
             data += element(ids.TAG, targets + simple)
     return element(ids.TAGS, data) if data else b""
+
+
+def tag_value(value: str) -> str:
+    """A tag's value as a file holds it."""
+    return _cut(value, _MAX_TAG_VALUE_BYTES)
 
 
 def _is_text(char: str) -> bool:

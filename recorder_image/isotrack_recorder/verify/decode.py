@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import resource
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from isotrack_api.base import MediaKind
 from isotrack_recorder.codecs.pcm import SILENCE
 
-from .seen import MAX_ERRORS, MAX_HOLES, Hole, Seen, SeenError, SeenStream
+from .seen import MAX_ERRORS, MAX_HOLES, MAX_TAG, Hole, Seen, SeenError, SeenStream
 
 if TYPE_CHECKING:
     from av.packet import Packet
@@ -27,6 +28,8 @@ CONTINUOUS_MS: Final = 40.0
 """Sound may be corrected by 30 ms at a packet, and times are whole milliseconds."""
 STRETCH_MS: Final = 100.0
 MAX_STREAMS: Final = 16
+TAGS: Final = frozenset(("USER_ID", "PEER_ID", "PARTICIPANT", "START_OFFSET_MS", "SOURCE", "TRACK_ID"))
+"""Of a file and its tracks those that its entry in the manifest says, too."""
 
 _NAMES: Final = {"hevc": "h265", "pcm_mulaw": "pcmu", "pcm_alaw": "pcma", "adpcm_g722": "g722", "libdav1d": "av1"}
 _OPUS_SILENCE: Final = frozenset(
@@ -64,6 +67,7 @@ def look_at(path: str) -> Seen:
                 problem=problem,
                 start_ms=(container.start_time or 0) / 1000,
                 duration_ms=(container.duration or 0) / 1000,
+                tags=_tags(container.metadata),
                 streams=tuple(one.result() for one in watched),
             )
     except (av.FFmpegError, ValueError, MemoryError) as error:
@@ -73,11 +77,15 @@ def look_at(path: str) -> Seen:
 def _watch(stream: Any) -> _Watched:
     context = stream.codec_context
     if context is None or stream.type not in ("audio", "video"):
-        return _Watched(MediaKind.VIDEO, f"unknown ({stream.type})")
+        return _Watched(MediaKind.VIDEO, f"unknown ({stream.type})", {})
     context.thread_type, context.thread_count = "NONE", 1
     name = context.name.removeprefix("lib")
     kind = MediaKind.AUDIO if stream.type == "audio" else MediaKind.VIDEO
-    return _Watched(kind, _NAMES.get(context.name, {"dav1d": "av1"}.get(name, name)))
+    return _Watched(kind, _NAMES.get(context.name, {"dav1d": "av1"}.get(name, name)), _tags(stream.metadata))
+
+
+def _tags(metadata: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in metadata.items() if name in TAGS and len(value) <= MAX_TAG}
 
 
 def _walk(container: Any, watched: list[_Watched], logs: list[tuple[int, str, str]]) -> str:
@@ -110,6 +118,7 @@ class _Watched:
 
     kind: MediaKind
     codec: str
+    tags: dict[str, str]
     packets: int = 0
     octets: int = 0
     first_ms: float = 0.0
@@ -122,6 +131,7 @@ class _Watched:
     silences: int = 0
     first_sound_ms: float | None = None
     holes: list[Hole] = field(default_factory=list)
+    silent: list[Hole] = field(default_factory=list)
     error_count: int = 0
     errors: list[SeenError] = field(default_factory=list)
     _end_ms: float = 0.0
@@ -150,9 +160,14 @@ class _Watched:
             self.silences += self._stretch_ms < STRETCH_MS <= self._stretch_ms + length
             self._stretch_ms += length
         else:
-            self._stretch_ms = 0.0
+            self._end_silence(at)
             if self.first_sound_ms is None:
                 self.first_sound_ms = at
+
+    def _end_silence(self, at: float) -> None:
+        if self._stretch_ms and len(self.silent) < MAX_HOLES:
+            self.silent.append(Hole(start_ms=at - self._stretch_ms, end_ms=at))
+        self._stretch_ms = 0.0
 
     def decode(self, packet: Packet[Any], logs: list[tuple[int, str, str]]) -> None:
         """Decode a packet, or with an empty one what the decoder still holds."""
@@ -181,6 +196,7 @@ class _Watched:
 
     def result(self) -> SeenStream:
         """What came of it."""
+        self._end_silence(self._end_ms)
         return SeenStream(
             kind=self.kind,
             codec=self.codec[:32],
@@ -195,8 +211,10 @@ class _Watched:
             silences=self.silences,
             first_sound_ms=self.first_sound_ms,
             holes=tuple(self.holes),
+            silent=tuple(self.silent),
             error_count=self.error_count,
             errors=tuple(self.errors),
+            tags=self.tags,
         )
 
 

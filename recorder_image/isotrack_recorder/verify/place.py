@@ -9,17 +9,19 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
 
 from pydantic import ValidationError
 
+from isotrack_api.base import Container
 from isotrack_api.manifest import Manifest, ManifestFile
 from isotrack_recorder.checksums import FileDigest, FileSums
-from isotrack_recorder.errors import ConfigError, OutputError
+from isotrack_recorder.errors import ConfigError, OutputError, StorageRefusedError
+from isotrack_recorder.matroska.muxer import HEAD_BYTES
 from isotrack_recorder.ship.address import folder_of
 
 if TYPE_CHECKING:
@@ -67,6 +69,14 @@ class Place(Protocol):
             MissingFileError: It is not there, or cannot be read.
             StorageError, StorageRefusedError: The bucket does not answer, or refuses us.
             OutputError: There is no room for a copy of it.
+        """
+        ...
+
+    def others(self, known: Collection[str]) -> Iterator[tuple[str, bytes]]:
+        """Media files that lie beside the manifest and are none of those `known`: their names, and how each begins.
+
+        Raises:
+            OutputError, StorageError: It cannot be told.
         """
         ...
 
@@ -130,6 +140,16 @@ class LocalPlace:
             raise MissingFileError(f"cannot be read: {error.strerror}") from error
         yield Copy(path.resolve(), sums.size, sums.digest())
 
+    def others(self, known: Collection[str]) -> Iterator[tuple[str, bytes]]:
+        """See Place."""
+        try:
+            for path in sorted(self._manifest.parent.iterdir()):
+                if _is_other(path.name, known):
+                    with suppress(MissingFileError), _open_regular(path) as stream:
+                        yield path.name, stream.read(HEAD_BYTES)
+        except OSError as error:
+            raise OutputError(f"cannot read {self._manifest.parent}: {error.strerror}") from error
+
 
 class BucketPlace:
     """A recording's folder in a bucket."""
@@ -186,6 +206,21 @@ def _folder() -> Iterator[Path]:
         raise OutputError(f"no temporary folder can be made (TMPDIR says where): {error.strerror}") from error
     with folder as path:
         yield Path(path)
+
+    def others(self, known: Collection[str]) -> Iterator[tuple[str, bytes]]:
+        """See Place. Who may read and not list is not told."""
+        try:
+            keys = list(self._store.list_level(f"{self._folder}/"))
+        except StorageRefusedError:
+            return
+        for key in keys:
+            name = key.rpartition("/")[2]
+            if _is_other(name, known):
+                yield name, self._store.get_range(key, 0, HEAD_BYTES)
+
+
+def _is_other(name: str, known: Collection[str]) -> bool:
+    return name not in known and not name.startswith(".") and name.endswith(tuple(f".{kind}" for kind in Container))
 
 
 def _bucket(text: str, environ: Mapping[str, str]) -> BucketPlace:

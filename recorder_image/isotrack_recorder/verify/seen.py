@@ -15,6 +15,9 @@ MAX_HOLES = 10_000
 MAX_ERRORS = 100
 Time = Annotated[float, Field(ge=-1e12, le=1e12, allow_inf_nan=False)]
 
+MAX_TAG = 2048
+Tags = Annotated[dict[str, Annotated[str, Field(max_length=MAX_TAG)]], Field(max_length=16)]
+
 
 class SeenError(ApiModel):
     """A packet that a decoder complained about."""
@@ -52,9 +55,13 @@ class SeenStream(ApiModel):
     first_sound_ms: Time | None = None
     """First packet that does not."""
     holes: Annotated[tuple[Hole, ...], Field(max_length=MAX_HOLES)] = ()
+    silent: Annotated[tuple[Hole, ...], Field(max_length=MAX_HOLES)] = ()
+    """Sound: the first stretches of such packets."""
     error_count: Count = 0
     errors: Annotated[tuple[SeenError, ...], Field(max_length=MAX_ERRORS)] = ()
     """The first ones."""
+    tags: Tags = Field(default_factory=dict)
+    """What the file says of the track, by name."""
 
 
 class Seen(ApiModel):
@@ -65,4 +72,6 @@ class Seen(ApiModel):
     start_ms: Time = 0.0
     duration_ms: Time = 0.0
     """As the container says."""
+    tags: Tags = Field(default_factory=dict)
+    """What the file says of itself, by name."""
     streams: Annotated[tuple[SeenStream, ...], Field(max_length=16)] = ()

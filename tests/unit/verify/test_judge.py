@@ -11,7 +11,7 @@ from isotrack_api.manifest import Gap, GapReason, ManifestFile, ManifestTrack
 from isotrack_recorder.checksums import FileDigest
 from isotrack_recorder.finalise.summary import summarise
 from isotrack_recorder.verify.judge import MAX_PROBLEMS, judge
-from isotrack_recorder.verify.seen import Hole, Seen, SeenError, SeenStream
+from isotrack_recorder.verify.seen import MAX_HOLES, Hole, Seen, SeenError, SeenStream
 
 OFFSET = 5_000
 """Where the file lies on the call's timeline."""
@@ -58,6 +58,7 @@ def heard(**changed: Any) -> SeenStream:
     values: dict[str, Any] = {
         "kind": MediaKind.AUDIO, "codec": "opus", "packets": 510, "bytes": 50_030, "first_ms": 0, "last_ms": 10_180,
         "first_key": True, "decoded": 510, "decoded_ms": 10_200, "silence_ms": 200, "silences": 1, "first_sound_ms": 0,
+        "silent": (Hole(start_ms=2_000, end_ms=2_200),), "tags": {"SOURCE": "microphone", "TRACK_ID": "TR_a"},
     }  # fmt: skip
     return SeenStream(**values | changed)
 
@@ -71,7 +72,13 @@ def shown(**changed: Any) -> SeenStream:
 
 
 def seen(*streams: SeenStream, **changed: Any) -> Seen:
-    values: dict[str, Any] = {"start_ms": 0, "duration_ms": 10_200, "streams": streams or (heard(), shown())}
+    tags = {"USER_ID": "alice", "PEER_ID": "PA_a", "START_OFFSET_MS": str(OFFSET)}
+    values: dict[str, Any] = {
+        "start_ms": 0,
+        "duration_ms": 10_200,
+        "tags": tags,
+        "streams": streams or (heard(), shown()),
+    }
     return Seen(**values | changed)
 
 
@@ -224,6 +231,24 @@ def test_what_contradicts_the_manifest_is_named(found: Seen, problem: str | None
         pytest.param(file(sound(), film(gaps=(gap(4_033, 1_000), gap(5_033, 1_967)))), None, id="two-gaps-cover-one"),
         pytest.param(file(sound(), film(gaps=(gap(4_033, 1_000),))), "undeclared gap", id="half-declared"),
         pytest.param(file(sound(start_ms=OFFSET + 40), film()), "microphone: begins at 0 ms of the file", id="sound-earlier"),
+        pytest.param(
+            file(sound(gaps=(gap(3_000, 200),)), film()), "there is sound at 3.00 s of the file, where the manifest", id="gap-elsewhere"
+        ),
+        pytest.param(file(sound(gaps=(gap(2_000, 500),)), film()), "there is sound at 2.00 s", id="gap-longer-than-the-silence"),
+        pytest.param(
+            file(sound(gaps=(gap(2_000, 500).model_copy(update={"missing_ms": 200}),)), film()), None, id="gaps-told-as-one"
+        ),
+        pytest.param(file(sound(gaps=(gap(2_000, 500, GapReason.SILENT),)), film()), None, id="comfort-noise-in-it"),
+        pytest.param(
+            file(sound(gaps=(gap(2_000, 200), gap(3_000, 200, GapReason.MUTED))), film()), "there is sound at 3.00 s", id="mute-that-was-none"
+        ),
+        pytest.param(file(sound(end_ms=OFFSET + 10_400), film()), "ends at 10400 ms of a file of 10200 ms", id="sound-ends-later"),
+        pytest.param(file(sound(), film(end_ms=OFFSET + 10_300)), "its last picture lies at 10167 ms", id="pictures-end-later"),
+        pytest.param(file(sound(), film(end_ms=OFFSET + 10_100)), "its last picture lies at 10167 ms", id="pictures-end-earlier"),
+        pytest.param(file(user_id="bob"), "the file's tag USER_ID is 'alice', the manifest says 'bob'", id="somebody-else"),
+        pytest.param(file(participant_name="Alice"), None, id="no-such-tag"),
+        pytest.param(file(sound(track_id="TR_b"), film()), "TRACK_ID is 'TR_a', the manifest says 'TR_b'", id="another-track"),
+        pytest.param(file(sound(source=TrackSource.SCREENSHARE_AUDIO), film()), "SOURCE is 'microphone'", id="another-source"),
         pytest.param(file(bytes=600_001), "600000 bytes, the manifest says 600001", id="size"),
         pytest.param(file(sha256="1" * 64), "sha256 differs", id="digest"),
         pytest.param(file(crc32="deadbee0"), "crc32 differs", id="crc"),
@@ -235,6 +260,26 @@ def test_what_contradicts_the_manifest_is_named(found: Seen, problem: str | None
 def test_what_the_manifest_leaves_out_is_named(declared: ManifestFile, problem: str | None) -> None:
     problems = judge(declared, 600_000, DIGEST, seen()).problems
     assert problems == () if problem is None else any(problem in text for text in problems), problems
+
+
+def test_a_file_that_lies_elsewhere_in_the_call_than_it_says_is_named() -> None:
+    """Nothing in it moves: only its tag tells."""
+    moved = [{"start_ms": row.start_ms + 700, "end_ms": row.end_ms + 700} for row in (sound(gaps=()), film(gaps=()))]
+    declared = file(
+        sound(**moved[0], gaps=(gap(2_700, 200),)),
+        film(**moved[1], gaps=(gap(4_733, 2_967),)),
+        start_offset_ms=OFFSET + 700,
+    )
+    problems = judge(declared, 600_000, DIGEST, seen()).problems
+    assert problems == ("the file's tag START_OFFSET_MS is '5000', the manifest says '5700'",)
+
+
+def test_of_sound_in_pieces_the_known_silence_counts() -> None:
+    """Only the first stretches of silence are told; of gaps behind them nothing is said."""
+    many = tuple(Hole(start_ms=n, end_ms=n + 0.5) for n in range(MAX_HOLES))
+    found = seen(heard(silent=many, silence_ms=200), shown())
+    declared = file(sound(gaps=(gap(10_000, 200),)), film())
+    assert judge(declared, 600_000, DIGEST, found).problems == ()
 
 
 def test_pictures_that_do_not_decode_are_excused_by_losses_only() -> None:

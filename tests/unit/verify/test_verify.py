@@ -16,12 +16,13 @@ import pytest
 
 from isotrack_api.manifest import Manifest
 from isotrack_recorder.cli import main
-from isotrack_recorder.errors import ConfigError, OutputError
+from isotrack_recorder.errors import ConfigError, OutputError, StorageRefusedError
 from isotrack_recorder.finalise.local import finish_local
 from isotrack_recorder.matroska import reader
 from isotrack_recorder.verify import child
 from isotrack_recorder.verify.place import PATIENCE_SECONDS, BucketPlace, MissingFileError, find_place, parse_manifest
 from isotrack_recorder.verify.run import verify_files
+from isotrack_recorder.verify.whole import judge_others
 from support.media import opus_packets, pcm_packets, video_frames
 from support.memory_store import MemoryStore
 from support.spools import Call, Sender, an_intent, steady, tone
@@ -201,6 +202,22 @@ def _change(index: int, key: str, value: object) -> Callable[[dict[str, Any]], N
         pytest.param(lambda m: m["files"][0].update(name=".."), "leads out of the recording's folder", id="parent"),
         pytest.param(lambda m: m.update(lostMs=1), "the manifest says 1 ms lost", id="sum-of-losses"),
         pytest.param(lambda m: m["files"].append(m["files"][0]), "share a name", id="twice"),
+        pytest.param(
+            lambda m: m["files"].clear(), "lies in the recording's folder and is not in the manifest", id="left-out"
+        ),
+        pytest.param(
+            lambda m: m.update(durationMs=5),
+            "that the recording lasts 5 ms, its files 11000 ms",
+            id="recording-too-short",
+        ),
+        pytest.param(
+            lambda m: m["unrecorded"].append(
+                {"userId": "a", "peerId": "PA_a", "trackId": "TR_1", "source": "camera", "reason": "NoMedia"}
+            ),
+            "that nothing is missing, and names tracks",
+            id="complete-without-a-track",
+        ),
+        pytest.param(lambda m: m["files"][0].update(peerId="PA_b"), "tag PEER_ID is 'PA_alice'", id="session"),
     ],
 )
 def test_a_manifest_that_says_something_else_is_refuted(
@@ -273,6 +290,13 @@ def test_a_changed_byte_is_seen_by_the_digest(recording: Path, capsys: pytest.Ca
     path.write_bytes(content)
     code, out = verify(recording, capsys)
     assert (code, "sha256 and crc32 differ" in out) == (1, True)
+
+
+def test_what_is_none_of_ours_may_lie_beside_a_recording(recording: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (recording / ".left.mkv").write_bytes(media(recording).read_bytes())
+    (recording / "holiday.mkv").write_bytes(b"\x1a\x45\xdf\xa3 of somebody else")
+    os.mkfifo(recording / "pipe.webm")
+    assert verify(recording, capsys)[0] == 0
 
 
 def test_a_pipe_in_place_of_a_file_keeps_nobody_waiting(recording: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -350,6 +374,28 @@ def test_files_of_a_bucket_are_proven_and_leave_nothing_behind(
     (verdict,) = verify_files(place, parse_manifest(place.manifest(), "p"))
     assert verdict.problems == ()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_the_manifest_of_a_bucket_does_not_list_is_named(original: Path) -> None:
+    store, place = in_a_bucket(original)
+    (file,) = parse_manifest(place.manifest(), "p").files
+    assert list(judge_others(place.others({file.name}))) == []
+    store.put("p/team-a/standup/attempts/1/x.mkv", media(original).read_bytes(), "video/x-matroska")
+    store.put("p/team-a/standup/x.mkv", media(original).read_bytes(), "video/x-matroska")
+    assert list(judge_others(place.others({file.name}))) == [
+        "'x.mkv' lies in the recording's folder and is not in the manifest"
+    ]
+
+
+def test_who_may_not_list_a_bucket_proves_what_is_there(original: Path) -> None:
+    store, place = in_a_bucket(original)
+
+    def refuse(operation: str, _: str) -> None:
+        if operation.startswith("list"):
+            raise StorageRefusedError("access denied")
+
+    store.before = refuse
+    assert list(place.others(())) == []
 
 
 def test_a_folder_of_a_bucket_without_a_recording_is_named() -> None:
