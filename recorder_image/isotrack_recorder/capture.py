@@ -198,6 +198,8 @@ class Capture:
                 if progress.started_ns is None:
                     progress.started_ns = self._clock.monotonic_ns()
                 self._note("armed")
+                # Who was there before this process and is not any more left in between, without a word.
+                self._somebody_left = self._somebody_left or self._spool.incarnation > 1
                 self._spool.flush_soon()
                 log.info("armed", extra={"fields": {"call_sid": progress.call_sid}})
             case base.Disconnected():

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Collection, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from isotrack_api.base import MediaKind
@@ -215,9 +215,16 @@ def _participants(facts: SpoolFacts, zero: int) -> tuple[ManifestParticipant, ..
 
 
 def _merge_participants(manifests: Sequence[Manifest]) -> tuple[ManifestParticipant, ...]:
-    """One row per person; a session that several attempts saw joined when the first saw it, left when the last did."""
+    """One row per person; a session that several attempts saw joined when the first saw it, left when the last did.
+
+    One that the next attempt did not find in the call left between the two, at the latest as that one was in it.
+    """
     rows: dict[str, ManifestParticipant] = {}
     for manifest in manifests:
+        present = {peer.peer_id for row in manifest.participants for peer in row.peers}
+        if present:  # NB: an attempt that never was in the call knows of nobody
+            since_ms = _since_ms(manifests[0].started_at, manifest.attempts[0].started_at)
+            rows = {user_id: _without_absent(row, present, since_ms) for user_id, row in rows.items()}
         for row in manifest.participants:
             known = rows.get(row.user_id)
             if known is None:
@@ -236,6 +243,22 @@ def _merge_participants(manifests: Sequence[Manifest]) -> tuple[ManifestParticip
                 }
             )
     return tuple(rows.values())[:_MAX_ROWS]
+
+
+def _without_absent(row: ManifestParticipant, present: Collection[str], since_ms: int) -> ManifestParticipant:
+    """A row whose sessions ended if they are not in the call any more."""
+    peers = tuple(
+        peer.model_copy(update={"left_ms": max(peer.joined_ms, since_ms)})
+        if peer.left_ms is None and peer.peer_id not in present
+        else peer
+        for peer in row.peers
+    )
+    return row.model_copy(update={"peers": peers})
+
+
+def _since_ms(zero: str, moment: str) -> int:
+    since = datetime.fromisoformat(moment) - datetime.fromisoformat(zero)
+    return max(0, since // timedelta(milliseconds=1))
 
 
 def _unrecorded(facts: SpoolFacts) -> tuple[UnrecordedTrack, ...]:

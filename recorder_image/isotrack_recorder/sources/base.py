@@ -4,8 +4,8 @@ A Source joins one call, stays in it through reconnects, and owns the media conn
 to the SourceHandler's sinks. Events and sink calls come from the event loop's thread, in the order in which things
 happened, and handlers neither block nor raise. One Source serves one capture: it ends when `run` returns.
 
-    run() ──> Joined ─> Ready ─┬─> ParticipantSeen, TrackSeen, TrackMuted … ─> CallEnded | Removed | Fenced ──> run returns
-                               └─> Disconnected ─> Joined ─> Reconnected ─┘            (leave() ends it without an event)
+    run() ──> Joined ─> ParticipantSeen … ─> Ready ─┬─> ParticipantSeen, TrackSeen, TrackMuted … ─> CallEnded | Removed | Fenced ──> run returns
+                                                    └─> Disconnected ─> Joined ─> Reconnected ─┘            (leave() ends it without an event)
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from isotrack_recorder.media import MediaListener, TrackCounters
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """The SFU let us in (again). Who is there follows as events of their own."""
+    """The SFU let us in (again). Who is there follows at once, before Ready, as events of their own: who does not is not there."""
 
     call_sid: str
     """Session of the call as the SFU names it: the same room name may come again with another session."""

@@ -220,6 +220,8 @@ class Folder:
         """Of the first incarnation, whose clock is the axis."""
         self._shift_ns = 0
         self._crashed_ns: int | None = None
+        self._present: set[str] = set()
+        """Sessions of which the present process has told."""
 
     def add(self, incarnation: int, event: Mapping[str, Any]) -> None:
         """Take the next event. Incarnations must come in order."""
@@ -257,6 +259,7 @@ class Folder:
             self._close_open(facts.last_ns)
         facts.incarnations += 1
         self._incarnation = incarnation
+        self._present.clear()
 
     def _close_open(self, at: int) -> None:
         """What a dead process left open ends with it."""
@@ -280,17 +283,28 @@ class Folder:
         self.facts.stop = None  # only a process that captures again takes a stop back
         if self.facts.armed_ns is None:
             self.facts.armed_ns = at
-        self._end_crash(at)
+        if self._end_crash(at):
+            self._end_absent(at)
 
-    def _end_crash(self, at: int) -> None:
-        if self._crashed_ns is not None and self._crashed_ns < at:  # attempts may overlap
+    def _end_crash(self, at: int) -> bool:
+        """Whether there was one."""
+        ends = self._crashed_ns is not None and self._crashed_ns < at  # attempts may overlap
+        if self._crashed_ns is not None and ends:
             self.facts.crashes.append(Span(self._crashed_ns, at))
         self._crashed_ns = None
+        return ends
+
+    def _end_absent(self, at: int) -> None:
+        """Whoever is not there when a process is in the call again left while nobody looked: who is there is told before that."""
+        for peer in self.facts.peers.values():
+            if peer.left_ns is None and peer.peer_id not in self._present:
+                peer.left_ns = at
 
     def _on_participant(self, at: int, fields: _Fields) -> None:
         peer_id, user_id = fields.text("peer_id", 128), fields.text("user_id", 256)
         if not peer_id or not user_id:
             return
+        self._present.add(peer_id)
         known = self.facts.peers.get(peer_id)
         recorded = bool(fields.get("recorded", True))
         if known is None:

@@ -7,10 +7,10 @@ CLOCK_MONOTONIC in nanoseconds, as are all `…_ns` fields but `wall_ns` (Unix t
 |---|---|---|
 | start | version, wall_ns, boot, attempt, recording_uid, tells_written | first line of every journal; pairs wall clock and monotonic clock, and says which boot the latter counts from, and that `written` lines come |
 | call | call_id, call_sid | joined; the session of the call is known |
-| armed | | able to capture (joined, subscribed where anybody is there) |
+| armed | | able to capture (joined, subscribed where anybody is there); after the death of a process, whom this one has not told of by then has left |
 | participant | peer_id, user_id, name, recorded | a session of a person was seen (`recorded`: allowlist); again when `recorded` changes |
 | participant_left | peer_id, reason | that session is over: its files can be made, once a later line says that its frames are written |
-| written | | after somebody left: all frames that were captured before `at` lie in their logs by now |
+| written | | after somebody left, or a process died: all frames that were captured before `at` lie in their logs by now |
 | track | track, track_id, peer_id, user_id, source, kind | a wanted track got its log `<track>.*.log` |
 | codec | track, codec, clock_rate, channels, fmtp | before the first frame, and again when the sender changes codec |
 | ssrc | track, ssrc, timestamp | frames from this extended timestamp on come from a new SSRC / timestamp base |
@@ -21,6 +21,7 @@ CLOCK_MONOTONIC in nanoseconds, as are all `…_ns` fields but `wall_ns` (Unix t
 | muted / unmuted | track | as the SFU announced it |
 | shed / unshed | track | not received because the spool is nearly full; frames flow again |
 | track_ended | track, reason | unpublished, left, excluded (allowlist: if admitted again, the track gets another log), codec changed (of sound: the track goes on in another log) |
+| level | track, packets, loudest, mean, voiced | what packets of sound say of their loudness (RFC 6464), about once a second, where the SFU passes it on |
 | unrecorded | track_id, peer_id, user_id, source, reason, message | wanted, but cannot be recorded |
 | paused / resumed | | recording paused by its desired state |
 | disconnected / reconnected | reason | connection to the SFU lost / whole again |

@@ -174,6 +174,16 @@ async def test_a_sender_that_changes_its_codec_with_each_packet_fills_no_disk_wi
         assert len(await call.events("track")) == len(list(call.spool.folder.glob("t*.log"))) == MAX_LOGS
 
 
+async def test_a_process_that_was_started_again_says_when_all_of_the_ones_before_is_written(tmp_path: Path) -> None:
+    """Who left meanwhile is told by nobody; what was captured of them is all there."""
+    async with a_call(tmp_path) as call:
+        await call.clock.advance(2)
+        assert not await call.events("written")
+    async with a_call(tmp_path) as call:
+        await call.clock.advance(2)
+        assert names(await call.events("armed", "written")) == ["armed", "written"]
+
+
 async def test_that_frames_of_who_left_are_written_is_told_in_a_flush_behind_theirs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -822,6 +822,23 @@ def test_a_killed_recorder_goes_on_in_the_same_file(call: Call, tmp_path: Path) 
     assert manifest.complete
 
 
+def test_who_left_while_a_killed_recorder_was_away_is_told_to_have_left(call: Call, tmp_path: Path) -> None:
+    """What she may have said until then is lost; what the recorder heard of others afterwards is none of hers."""
+    call.person("PA_a", "alice")
+    call.track("t0001", "PA_a", "alice", "microphone", "opus", 0.1)
+    call.frames("t0001", ALICE, 48_000, tone(opus_packets(500), 0.5), reports=[1.0, 6.0])
+    call.event("counters", 10.4, track="t0001", packets=500)
+    call.write()
+    again = Call(call.spool, incarnation=2, started=12.0)
+    again.person("PA_b", "bob", at=12.0)
+    again.write(stop=30.0)
+    manifest = finish(again, tmp_path)
+    assert [[peer.left_ms for peer in person.peers] for person in manifest.participants] == [[12_000], [None]]
+    file = only_file(manifest)
+    (gap,) = file.tracks[0].gaps
+    assert (gap.reason, gap.duration_ms) == (GapReason.CRASHED, pytest.approx(1500, abs=40))
+
+
 def test_pictures_missing_through_a_crash_are_declared_however_few(call: Call, tmp_path: Path) -> None:
     """A restart takes about a second: shorter than the stillness that is worth telling of a camera."""
     call.person("PA_a", "alice")

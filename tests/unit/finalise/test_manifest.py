@@ -204,6 +204,22 @@ def test_attempts_merge_into_one_recording(tmp_path: Path) -> None:
     assert merge_manifests([first, first]) == first
 
 
+def test_who_left_between_two_attempts_is_told_to_have_left(tmp_path: Path) -> None:
+    first, second, never = (Call(tmp_path / f"spool{n}", attempt=n, started=60.0 * (n - 1)) for n in (1, 2, 3))
+    for peer in ("PA_a", "PA_b"):
+        first.person(peer, peer, at=0.5)
+    second.person("PA_b", "PA_b", at=60.1)
+    never._events = never._events[:1]  # it was not in the call, and knows of nobody
+    manifests = []
+    for attempt, call in enumerate((first, second, never), 1):
+        call.write(stop=60.0 * attempt - 30)
+        intent = an_intent(attempt=attempt, epoch_ms=1_760_000_000_000)
+        manifests.append(finish_local(call.spool, intent, tmp_path / f"out{attempt}"))
+    merged = merge_manifests(manifests)
+    left = {peer.peer_id: peer.left_ms for person in merged.participants for peer in person.peers}
+    assert left == {"PA_a": 60_000, "PA_b": None}
+
+
 def test_layers_make_files_of_their_own_whatever_their_names(call: Call, tmp_path: Path) -> None:
     """Equal prefixes, equal templates, even a template that imitates another layer's mark: no file replaces another."""
     with_sound(call).write(stop=10.0)

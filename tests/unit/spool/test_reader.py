@@ -255,6 +255,37 @@ def test_a_restarted_recorder_continues_the_axis(tmp_path: Path) -> None:
     assert facts.stop is not None
 
 
+def test_who_is_gone_when_a_killed_recorder_is_back_has_left() -> None:
+    """Nobody saw when: at the latest as that one could capture. Whoever it found in the call has not."""
+    folder = Folder()
+    for at, event, fields in (
+        (0, "start", {"wall_ns": 0}),
+        (1, "armed", {}),
+        *((2, "participant", {"peer_id": peer, "user_id": peer}) for peer in ("PA_a", "PA_b", "PA_c")),
+        (3, "participant_left", {"peer_id": "PA_c"}),
+    ):
+        folder.add(1, {"e": event, "at": at * SECOND, **fields})
+    for at, event, fields in (
+        (7, "start", {"wall_ns": 7 * SECOND}),
+        (8, "participant", {"peer_id": "PA_a", "user_id": "PA_a"}),
+        (9, "armed", {}),
+        (20, "armed", {}),
+    ):
+        folder.add(2, {"e": event, "at": at * SECOND, **fields})
+    left = {peer_id: peer.left_ns for peer_id, peer in folder.facts.peers.items()}
+    assert left == {"PA_a": None, "PA_b": 9 * SECOND, "PA_c": 3 * SECOND}
+
+
+def test_who_came_while_two_recorders_were_there_is_not_gone() -> None:
+    """A pod that hands over tells of it; the newer one, whose journal comes behind, was in the call before."""
+    folder = Folder()
+    folder.add(1, {"e": "start", "at": 0, "wall_ns": 0, "attempt": 1})
+    folder.add(1, {"e": "participant", "at": 9 * SECOND, "peer_id": "PA_a", "user_id": "PA_a"})
+    folder.add(2, {"e": "start", "at": 5 * SECOND, "wall_ns": 5 * SECOND, "attempt": 2})
+    folder.add(2, {"e": "armed", "at": 6 * SECOND})
+    assert folder.facts.peers["PA_a"].left_ns is None
+
+
 def test_another_boot_is_put_on_the_axis_by_its_wall_clock() -> None:
     folder = Folder()
     folder.add(1, {"e": "start", "at": 1000 * SECOND, "wall_ns": 5000 * SECOND})
