@@ -1,6 +1,6 @@
 """Recordings that nobody works on any more: find them in a bucket, and open one by its folder alone.
 
-`intent.json` holds all that a stranger needs; where the bucket is, and with which credentials, the stranger knows better (an
+`intent.json` holds all that a stranger needs (should it be damaged, each attempt wrote it once more); where the bucket is, and with which credentials, the stranger knows better (an
 endpoint inside of a cluster has another name outside).
 """
 
@@ -14,8 +14,8 @@ from typing import Final
 from isotrack_api.intent import Intent, S3Destination
 from isotrack_recorder.errors import ConfigError
 
+from .intents import intent_of_an_attempt, read_intent
 from .layout import Layout
-from .recover import read_intent
 from .store import Listed, Store
 
 ABANDONED_SECONDS: Final = 600.0
@@ -80,9 +80,12 @@ def open_folder(store: Store, destination: S3Destination, root: str) -> tuple[La
         StorageError: the storage does not answer.
     """
     layout = Layout(destination.bucket, root)
-    intent = read_intent(store, layout)
+    intent = read_intent(store, layout) or intent_of_an_attempt(store, layout)
     if intent is None:
-        raise ConfigError(f"{layout.uri(layout.intent)} is not there: that is not the folder of a recording")
+        where = layout.uri(layout.intent)
+        if store.head(layout.intent) is None:
+            raise ConfigError(f"{where} is not there: that is not the folder of a recording")
+        raise ConfigError(f"{where} cannot be read, nor can that of any attempt: it is damaged, or of a newer version")
     seconds = {"checkpoint_seconds": intent.storage.checkpoint_seconds} if intent.storage else {}
     storage = destination.model_copy(update={"prefix": "", **seconds})
     return layout, intent.model_copy(update={"storage": storage, "folder": root})

@@ -10,6 +10,7 @@ warning says what remains to be done by whoever owns the bucket.
 
 from __future__ import annotations
 
+import logging
 import secrets
 from dataclasses import dataclass
 from typing import Final
@@ -20,10 +21,12 @@ from isotrack_api.intent import Intent
 from isotrack_recorder.errors import ConfigError, StorageRefusedError
 from isotrack_recorder.finalise.names import MAX_NAME_BYTES
 
+from .intents import INTENT_LIMIT, intent_of_an_attempt
 from .layout import Layout
 from .store import Capabilities, Store
 
-INTENT_LIMIT: Final = 256 * 1024
+log = logging.getLogger(__name__)
+
 MAX_KEY_BYTES: Final = 1024
 """Of S3."""
 SKEW_WARNING_SECONDS: Final = 60.0
@@ -62,8 +65,9 @@ def check_storage(store: Store, layout: Layout, intent: Intent) -> Preflight:
         raise StorageRefusedError(
             f"bucket {store.bucket!r} took {layout.intent!r} but does not give it back: it is no usable S3 storage"
         )
-    if found != body:
-        _same_recording(found, intent, layout)
+    if found != body and not _is_readable(found, store, layout, intent.recording.uid):
+        log.warning("intent was damaged and is written anew", extra={"fields": {"key": layout.intent}})
+        store.put(layout.intent, body, "application/json")
     store.put(layout.attempt_intent(intent.attempt), body, "application/json")
     return Preflight(created, try_keys(store, layout.probe(intent.attempt)))
 
@@ -115,16 +119,24 @@ def weaknesses(found: Capabilities) -> list[str]:
     return [text for kept, text in texts if not kept]
 
 
-def _same_recording(found: bytes, intent: Intent, layout: Layout) -> None:
-    """An earlier attempt's intent differs in its attempt only; anything else is somebody else's folder."""
+def _is_readable(found: bytes, store: Store, layout: Layout, uid: str) -> bool:
+    """Whether the folder's intent is this recording's, as an earlier attempt wrote it; False for one that is damaged.
+
+    NB: what is damaged must not end a recording in mid-call; then an attempt's own intent tells whose folder it is.
+
+    Raises:
+        StorageRefusedError: it is that of another recording.
+    """
     try:
-        uid = Intent.from_json(found).recording.uid
+        intent: Intent | None = Intent.from_json(found)
+        readable = True
     except ValidationError:
-        uid = ""
-    if uid != intent.recording.uid:
+        intent, readable = intent_of_an_attempt(store, layout), False
+    if intent is None or intent.recording.uid != uid:
         raise StorageRefusedError(
             f"{layout.uri(layout.root)} belongs to another recording: empty it, or use another prefix"
         )
+    return readable
 
 
 def _skew_warning(skew: float | None) -> list[str]:

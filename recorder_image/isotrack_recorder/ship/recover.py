@@ -24,8 +24,6 @@ from math import inf
 from pathlib import Path
 from typing import Final
 
-from pydantic import ValidationError
-
 from isotrack_api.intent import Intent
 from isotrack_api.manifest import Manifest, ManifestFile
 from isotrack_recorder.clock import boot_id
@@ -48,9 +46,9 @@ from .commit import (
     read_recovered,
 )
 from .deliver import MOST_ROUNDS, NOBODY, OVER, Delivery, End, Watchers
+from .intents import read_intent
 from .lanes import Lanes
 from .layout import Layout
-from .preflight import INTENT_LIMIT
 from .rebuild import Run, fetch, find_runs, follow
 from .recovered import Recovered
 from .retry import REFUSED_PAUSE_SECONDS, full_jitter
@@ -176,17 +174,6 @@ def look(store: Store, layout: Layout) -> Seen:
     runs = find_runs((found for n in listed for found in store.list_objects(layout.checkpoints(n))), layout)
     probed = frozenset(layout.probed(keys))
     return Seen(frozenset(layout.begun(keys)), manifests, runs, recovered, checkpointed, probed)
-
-
-def read_intent(store: Store, layout: Layout, attempt: int | None = None) -> Intent | None:
-    """The intent of the recording, or of one attempt; None where there is none that can be read."""
-    key = layout.intent if attempt is None else layout.attempt_intent(attempt)
-    body = store.get(key, INTENT_LIMIT)
-    try:
-        return Intent.from_json(body) if body is not None else None
-    except ValidationError:
-        log.warning("intent is not readable", extra={"fields": {"key": key}})
-        return None
 
 
 def epoch_of(store: Store, layout: Layout, scratch: Path) -> int | None:

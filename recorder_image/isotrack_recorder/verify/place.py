@@ -210,13 +210,13 @@ def _folder() -> Iterator[Path]:
     def others(self, known: Collection[str]) -> Iterator[tuple[str, bytes]]:
         """See Place. Who may read and not list is not told."""
         try:
-            keys = list(self._store.list_level(f"{self._folder}/"))
+            keys = list(self.store.list_level(f"{self._folder}/"))
         except StorageRefusedError:
             return
         for key in keys:
             name = key.rpartition("/")[2]
             if _is_other(name, known):
-                yield name, self._store.get_range(key, 0, HEAD_BYTES)
+                yield name, self.store.get_range(key, 0, HEAD_BYTES)
 
 
 def _is_other(name: str, known: Collection[str]) -> bool:

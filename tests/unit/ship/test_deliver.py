@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from isotrack_api.intent import S3Destination
+from isotrack_api.intent import Intent, S3Destination
 from isotrack_api.manifest import Manifest, StopReason
 from isotrack_recorder.errors import ConfigError, IsotrackError, StorageError, StorageRefusedError
 from isotrack_recorder.finalise.local import finish_local
@@ -390,6 +390,16 @@ class TestPreflight:
         intent = a_shipping_intent()
         with pytest.raises(StorageRefusedError, match="belongs to another recording"):
             check_storage(store, layout_of(intent), intent)
+
+    @pytest.mark.parametrize("damage", [b"", b"{"], ids=["empty", "cut"])
+    def test_an_intent_that_was_damaged_in_mid_call_is_written_anew(self, store: MemoryStore, damage: bytes) -> None:
+        """An agent that began again, and a successor, ended the recording: the folder counted as somebody else's."""
+        first, second = a_shipping_intent(), a_shipping_intent(attempt=2, epoch_ms=5)
+        for intent in (first, first, second):
+            check_storage(store, layout_of(intent), intent)
+            store.put(f"{ROOT}/intent.json", damage, "application/json")
+        check_storage(store, layout_of(second), second)
+        assert Intent.model_validate_json(store.objects[f"{ROOT}/intent.json"]).recording == first.recording
 
     @pytest.mark.parametrize(("size", "fits"), [(255, True), (256, False)])
     def test_a_folder_whose_files_could_have_no_key_is_refused_at_once(

@@ -29,10 +29,11 @@ from isotrack_recorder.ship.checkpoints import Checkpoints, sign_of_life_seconds
 from isotrack_recorder.ship.claim import claim_attempt
 from isotrack_recorder.ship.commit import conclude
 from isotrack_recorder.ship.deliver import OVER, Delivery, End
+from isotrack_recorder.ship.intents import read_intent
 from isotrack_recorder.ship.lanes import Lanes
 from isotrack_recorder.ship.layout import layout_of
 from isotrack_recorder.ship.preflight import check_storage
-from isotrack_recorder.ship.recover import Recovery, call_clock_of, epoch_of, longest_silence_seconds, look, read_intent
+from isotrack_recorder.ship.recover import Recovery, call_clock_of, epoch_of, longest_silence_seconds, look
 from isotrack_recorder.ship.retry import LONGEST_PAUSE_SECONDS, REFUSED_PAUSE_SECONDS, Patience
 from isotrack_recorder.spool.room import Room, folder_bytes
 from isotrack_recorder.spool.watermarks import Usage

@@ -89,6 +89,27 @@ def test_a_folder_is_opened_where_it_was_found() -> None:
         open_folder(store, outside, "calls/team-a")
 
 
+@pytest.mark.parametrize("damage", [b"", b'{"version": 1, "rec', None], ids=["empty", "cut", "gone"])
+def test_a_folder_whose_intent_is_damaged_is_opened_by_that_of_an_attempt(damage: bytes | None) -> None:
+    """Whole checkpoints lay there, and nobody could make the files: it counted as no recording's folder."""
+    store = a_bucket("standup-1", COPY)
+    folder = "calls/team-a/standup-1"
+    intent = a_shipping_intent(storage=BUCKET)
+    for attempt, body in ((1, b"\0"), (2, intent.model_copy(update={"attempt": 2}).to_json().encode())):
+        store.put(f"{folder}/attempts/{attempt}/intent.json", body, "application/json")
+    if damage is not None:
+        store.put(f"{folder}/{INTENT}", damage, "application/json")
+    layout, found = open_folder(store, BUCKET, folder)
+    assert (layout.root, found.recording, found.folder) == (folder, intent.recording, folder)
+
+
+def test_a_folder_of_which_no_intent_can_be_read_is_told_from_none() -> None:
+    store = a_bucket("standup-1", BEGUN, COPY)
+    store.put(f"calls/team-a/standup-1/{INTENT}", b'{"version": 2}', "application/json")
+    with pytest.raises(ConfigError, match="damaged, or of a newer version"):
+        open_folder(store, BUCKET, "calls/team-a/standup-1")
+
+
 # ── who is at work ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
