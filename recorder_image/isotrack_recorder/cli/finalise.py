@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from isotrack_api.manifest import Manifest
-from isotrack_recorder.errors import ConfigError, OutputError, StorageError
+from isotrack_recorder.errors import ConfigError, OutputError
 from isotrack_recorder.logs import check_choices, configure_logging
 from isotrack_recorder.ship.address import folder_of
 
 from .display import tell
 from .finish import Finished, Progress, finish_workspace, print_result
+from .trouble import StorageTrouble
 from .workspace import PREFIX, Workspace
 
 if TYPE_CHECKING:
@@ -103,7 +104,8 @@ async def _finish_bucket(place: str, environ: Mapping[str, str], *, force: bool)
     progress = Progress(sys.stderr)
     with closing(Lanes()) as lanes:
         try:
-            store = S3Store(destination, AmbientCredentials(), patience)
+            trouble = StorageTrouble(sys.stderr, f"trying again, for {PATIENCE_SECONDS / 60:.0f} minutes at most")
+            store = S3Store(destination, AmbientCredentials(), patience, trouble)
             layout, intent = await lanes.request(open_folder, store, destination, root)
             scratch = Path(tempfile.gettempdir())
             recovery = Recovery(store, lanes, layout, scratch, intent, watchers=Watchers(progress=progress))
@@ -114,7 +116,7 @@ async def _finish_bucket(place: str, environ: Mapping[str, str], *, force: bool)
             progress.close()
             patience.end_within(0)
     if committed is None:
-        raise StorageError(
+        raise ConfigError(
             f"{layout.uri(root)} holds nothing to make files of: no attempt left a manifest or a checkpoint"
         )
     return Finished(committed.manifest, layout.uri(root))

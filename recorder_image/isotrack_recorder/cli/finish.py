@@ -14,6 +14,7 @@ from isotrack_recorder.errors import IsotrackError, OutputError
 
 from .changes import plain
 from .display import tell
+from .trouble import StorageTrouble
 from .workspace import Workspace
 
 
@@ -42,7 +43,7 @@ async def finish_workspace(workspace: Workspace, intent: Intent, stream: TextIO)
         if intent.storage is None:
             finished = await _finish_local(workspace, intent, progress)
         else:
-            finished = await _ship(workspace, intent, progress)
+            finished = await _ship(workspace, intent, progress, stream)
         await asyncio.to_thread(_check_that_all_was_read, workspace, finished.place)
     except Exception:  # whatever it is, a person must know that nothing is lost
         progress.close()
@@ -92,12 +93,13 @@ def _is_of(manifest: Path, intent: Intent) -> bool:
         return False
 
 
-async def _ship(workspace: Workspace, intent: Intent, progress: Progress) -> Finished:
+async def _ship(workspace: Workspace, intent: Intent, progress: Progress, stream: TextIO) -> Finished:
     from isotrack_recorder.ship.credentials import AmbientCredentials
     from isotrack_recorder.ship.deliver import Watchers
     from isotrack_recorder.ship.standalone import finish_recording
 
-    delivered = await finish_recording(workspace.spool, intent, AmbientCredentials(), Watchers(progress=progress))
+    watchers = Watchers(progress=progress, storage=StorageTrouble(stream, "trying again, for an hour at most"))
+    delivered = await finish_recording(workspace.spool, intent, AmbientCredentials(), watchers)
     committed = delivered.recording or delivered.attempt
     if committed is None:
         raise IsotrackError("the spool holds no recording")

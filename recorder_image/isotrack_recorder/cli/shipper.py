@@ -33,7 +33,10 @@ from isotrack_recorder.ship.preflight import check_storage
 from isotrack_recorder.ship.retry import REFUSED_PAUSE_SECONDS, Patience
 from isotrack_recorder.ship.s3 import S3Store
 
+from .display import tell
+from .finish import how_to_finish
 from .shipping import OVER
+from .trouble import StorageTrouble
 from .workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -70,7 +73,9 @@ async def ship(workspace: Workspace) -> None:
     assert intent.storage is not None
     patience = Patience(refused_pause_seconds=REFUSED_PAUSE_SECONDS)
     with closing(Lanes()) as lanes:
-        store = S3Store(intent.storage, AmbientCredentials(), patience)
+        trouble = StorageTrouble(sys.stderr, "the recording goes on, and the disk keeps what is not uploaded")
+        heard = lambda answer: None if over.done() else trouble(answer)  # noqa: E731 - the recorder tells what comes then
+        store = S3Store(intent.storage, AmbientCredentials(), patience, heard)
         working = asyncio.create_task(_work(workspace, intent, store, lanes, over), name="ship")
         try:
             await asyncio.wait((over, working), return_when=asyncio.FIRST_COMPLETED)
@@ -78,11 +83,13 @@ async def ship(workspace: Workspace) -> None:
                 working.result()
             died = over.result() != OVER
             patience.end_within(LAST_COPY_SECONDS if died else 0)
-            checkpoints = await working
             if died:
-                with contextlib.suppress(IsotrackError):
+                tell(sys.stderr, f"isotrack: the recorder died; {how_to_finish(workspace)}\n")
+            with contextlib.suppress(IsotrackError):  # what is left then is for whoever makes the files
+                checkpoints = await working
+                if died:
                     await checkpoints.flush(lanes)
-            await lanes.request(checkpoints.close)
+                await lanes.request(checkpoints.close)
         finally:
             patience.end_within(0)
             working.cancel()

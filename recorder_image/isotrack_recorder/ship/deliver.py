@@ -48,7 +48,7 @@ from .retry import Patience, full_jitter
 from .s3 import S3Store
 from .session import Errand, Session, SpentError
 from .sessions import SavedSessions
-from .store import Store, UploadLostError
+from .store import Heard, Store, UploadLostError, nobody_hears
 from .upload import Sender, Target
 
 log = logging.getLogger(__name__)
@@ -96,6 +96,7 @@ class Watchers:
 
     progress: Progress | None = None
     delivered: Callable[[ManifestFile], None] | None = None
+    storage: Heard = nobody_hears
 
 
 NOBODY: Final = Watchers()

@@ -42,6 +42,7 @@ from .s3_probe import probe
 from .s3_requests import Requests
 from .store import (
     Capabilities,
+    Heard,
     Listed,
     ObjectInfo,
     Part,
@@ -51,6 +52,7 @@ from .store import (
     Unfinished,
     UploadLostError,
     Version,
+    nobody_hears,
 )
 
 if TYPE_CHECKING:
@@ -69,10 +71,12 @@ _NOT_KNOWN: Final = (Consequence.UNSUPPORTED, Consequence.CREDENTIALS, Consequen
 class S3Store:
     """One bucket behind the S3 API. Thread-safe. Implements `store.Store`."""
 
-    def __init__(self, destination: S3Destination, credentials: CredentialSource, patience: Patience) -> None:
+    def __init__(
+        self, destination: S3Destination, credentials: CredentialSource, patience: Patience, heard: Heard = nobody_hears
+    ) -> None:
         self._bucket = destination.bucket
         self._encryption = encryption_fields(destination)
-        self._requests = Requests(destination, credentials, patience)
+        self._requests = Requests(destination, credentials, patience, heard)
         self._capabilities = Capabilities()
 
     @property

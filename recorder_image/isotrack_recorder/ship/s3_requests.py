@@ -32,7 +32,7 @@ from .credentials import Credentials, CredentialSource, read_authority
 from .retry import Patience, full_jitter
 from .s3_client import Connection, Failure, Signing, connect, failure_of, place_of
 from .s3_errors import Consequence
-from .store import Traffic, Trouble, UploadLostError
+from .store import Heard, Traffic, Trouble, UploadLostError, nobody_hears
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -55,8 +55,11 @@ class _Secret:
 class Requests:
     """The way to one bucket. Thread-safe."""
 
-    def __init__(self, destination: S3Destination, credentials: CredentialSource, patience: Patience) -> None:
+    def __init__(
+        self, destination: S3Destination, credentials: CredentialSource, patience: Patience, heard: Heard = nobody_hears
+    ) -> None:
         self._patience = patience
+        self._heard = heard
         self._destination = destination
         self._place = place_of(destination)
         self._source = credentials
@@ -247,6 +250,7 @@ class Requests:
             self._patience.answered()
         else:
             self._patience.failed()
+        self._heard(trouble)
         if trouble is not None and (before is None or before != trouble):
             log.warning("storage call failed", extra={"fields": {"reason": trouble.reason, "detail": trouble.message}})
         elif trouble is None and before is not None:

@@ -33,7 +33,7 @@ async def finish_recording(spool: Path, intent: Intent, credentials: CredentialS
     patience = Patience(in_a_row=AFTER_STOP_SECONDS)
     with closing(Lanes()) as lanes:
         try:
-            store = S3Store(intent.storage, credentials, patience)
+            store = S3Store(intent.storage, credentials, patience, watchers.storage)
             await lanes.request(_check_nobody_did, store, layout, intent)
             delivery = Delivery(spool, intent, store, lanes, watchers)
             checkpoints = await lanes.request(Checkpoints, spool, intent, store)

@@ -129,6 +129,14 @@ class Trouble:
     message: str
 
 
+Heard = Callable[[Trouble | None], None]
+"""Is told of each answer: what was wrong with it, or None. Called in worker threads."""
+
+
+def nobody_hears(_trouble: Trouble | None) -> None:
+    """Nobody wants to know."""
+
+
 @dataclass(slots=True)
 class Traffic:
     """What was sent so far."""

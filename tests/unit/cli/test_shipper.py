@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from isotrack_api.intent import S3Destination
+from isotrack_recorder.cli.finish import how_to_finish
 from isotrack_recorder.cli.shipper import last_word
 from isotrack_recorder.cli.shipping import OVER, pause_after
 from isotrack_recorder.cli.workspace import Workspace
@@ -34,6 +36,28 @@ def test_a_storage_that_cannot_be_used_ends_it_while_the_recorder_goes_on(tmp_pa
         said = process.stderr.read().decode()
     assert "nothing is shipped while this lasts" in said
     assert "ProfileNotFound" in said
+
+
+@pytest.mark.parametrize("word", [OVER, b""], ids=["over", "died"])
+def test_an_end_while_the_storage_is_away_is_no_failure_of_a_recording_that_goes_on(
+    tmp_path: Path, word: bytes
+) -> None:
+    """Behind `stopped: interrupted` it said that the recording goes on."""
+    storage = S3Destination(bucket="calls", endpoint="http://127.0.0.1:9", force_path_style=True)
+    workspace = Workspace.create(tmp_path, a_shipping_intent(storage=storage))
+    command = [sys.executable, "-m", "isotrack_recorder.cli.shipper", str(workspace.folder)]
+    environment = os.environ | {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
+        assert process.stderr is not None
+        first = process.stderr.readline().decode()  # it has tried for some seconds
+        said = process.communicate(word, HANGS_SECONDS)[1].decode()
+    assert "cannot be reached" in first
+    assert first.endswith("the recording goes on, and the disk keeps what is not uploaded\n")
+    assert process.returncode == 0
+    if word == OVER:
+        assert said == ""
+    else:
+        assert said == f"isotrack: the recorder died; {how_to_finish(workspace)}\n"
 
 
 @pytest.mark.parametrize("word", [OVER, b"", OVER[:2]], ids=["over", "died", "died-in-the-midst"])
