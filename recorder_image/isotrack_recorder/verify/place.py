@@ -181,6 +181,17 @@ class BucketPlace:
             sums = self._fetch(key, found.size, path, entry.part_bytes)
             yield Copy(path, sums.size, sums.digest())
 
+    def others(self, known: Collection[str]) -> Iterator[tuple[str, bytes]]:
+        """See Place. Who may read and not list is not told."""
+        try:
+            keys = list(self.store.list_level(f"{self._folder}/"))
+        except StorageRefusedError:
+            return
+        for key in keys:
+            name = key.rpartition("/")[2]
+            if _is_other(name, known):
+                yield name, self.store.get_range(key, 0, HEAD_BYTES)
+
     def _fetch(self, key: str, size: int, path: Path, part_bytes: int | None) -> FileSums:
         sums = FileSums(part_bytes)
         try:
@@ -206,17 +217,6 @@ def _folder() -> Iterator[Path]:
         raise OutputError(f"no temporary folder can be made (TMPDIR says where): {error.strerror}") from error
     with folder as path:
         yield Path(path)
-
-    def others(self, known: Collection[str]) -> Iterator[tuple[str, bytes]]:
-        """See Place. Who may read and not list is not told."""
-        try:
-            keys = list(self.store.list_level(f"{self._folder}/"))
-        except StorageRefusedError:
-            return
-        for key in keys:
-            name = key.rpartition("/")[2]
-            if _is_other(name, known):
-                yield name, self.store.get_range(key, 0, HEAD_BYTES)
 
 
 def _is_other(name: str, known: Collection[str]) -> bool:
