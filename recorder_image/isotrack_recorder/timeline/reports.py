@@ -20,6 +20,8 @@ from .index import Bucket, Start
 from .placement import SECOND
 
 _NOISE_NS: Final = 15_000_000
+_OVERTAKES_NS: Final = 150_000_000
+"""Frames come before the report of their instant by less: those of libwebrtc's sound by up to 40 ms."""
 _NEAR_NS: Final = 60_000_000
 """Lower bounds this close to what most agree on differ by noise: their middle is taken."""
 
@@ -90,6 +92,22 @@ def confirmed(reports: Sequence[Report], buckets: Sequence[Bucket], clock_rate: 
         if at:
             kept.append(report)
     return kept
+
+
+def least_transit(reports: Sequence[Report]) -> int:
+    """What no frame's way falls short of: that of the fastest report, and what an encoder's clock is off by.
+
+    A report that tells of less says that frames came before they were sent. LiveKit makes such: it continues the newest report of the
+    publisher, however old, as if ticks had run on; but those that count samples did not, where the publisher stood still, or ran faster
+    as it caught up.
+
+    Args:
+        reports: As they came, not as `confirmed` has them.
+    """
+    return (
+        min((report.arrival_ns - ntp_ns(report.ntp) for report in reports if report.ntp >> 32), default=0)
+        - _OVERTAKES_NS
+    )
 
 
 def transit(bounds: Sequence[Bounds]) -> Transit | None:

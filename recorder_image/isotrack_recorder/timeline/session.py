@@ -29,7 +29,7 @@ from typing import Final
 from .floors import Floors
 from .index import Bucket, Indexer, Start
 from .placement import SECOND, ClockSource, Knot, at_knot
-from .reports import Bounds, Report, Transit, confirmed, excesses, of_one_clock, residual, transit
+from .reports import Bounds, Report, Transit, confirmed, excesses, least_transit, of_one_clock, residual, transit
 from .stalls import mark_stalls
 
 LOOK_AHEAD_SECONDS: Final = 8
@@ -132,11 +132,12 @@ class LogTimeline:
         return self.late_ns / self.by_reports / 1e6 if self.clock == "reports" else None
 
     def add_knot(
-        self, bucket: Bucket, target: int, behind_ns: int, *, by_reports: bool, arrived_ns: int | None
+        self, bucket: Bucket, target: int, behind_ns: int, *, excess_ns: int | None, arrived_ns: int | None
     ) -> None:
         """Decide where the frames of a bucket lie; where it jumps, as far before its target as others of the session are.
 
         Args:
+            excess_ns: By how much the target lies before the arrival of the fastest frames. None = reports do not tell.
             arrived_ns: When its first frame would have come had it travelled as fast as any around it: the drift is measured by that
                 and not by places, which reports of other logs move as well. None = nobody knows yet.
         """
@@ -145,10 +146,11 @@ class LogTimeline:
         if _may_jump(bucket.start, beside - expected):
             knot = Knot(bucket.frame, bucket.ticks, self._not_before_last(beside), 0)
         else:
-            knot = Knot(bucket.frame, bucket.ticks, expected, _slew(target - expected))
+            ahead_ns = expected - target - (excess_ns or 0)
+            knot = Knot(bucket.frame, bucket.ticks, expected, _slew(target - expected, ahead_ns))
         self.knots.append(knot)
         self.knotted += 1
-        if by_reports:
+        if excess_ns is not None:
             self.by_reports += 1
             self.late_ns += knot.ns - target
         self.last_ticks = bucket.last_ticks
@@ -234,6 +236,7 @@ class _Run:
     def _bound(self, reports: Sequence[Report]) -> tuple[list[Bounds], list[int]]:
         """Bounds of the transit by each usable report, and the second from which on they may be known."""
         arrivals = [bucket.arrival_ns for bucket in self._buckets]
+        least = least_transit(self._log.reports)
         usable: list[tuple[int, Bounds]] = []
         for report in reports:
             at = bisect_right(arrivals, report.arrival_ns) - 1
@@ -244,8 +247,10 @@ class _Run:
             second = self._buckets[at].second
             around = self._floors.floor(second - _AHEAD_SECONDS, second + _BEHIND_SECONDS, stretch)
             beside = self._floors.ceiling(second - _BESIDE_SECONDS, second + _BESIDE_SECONDS, stretch)
+            ntp = residual(report, self._rate)
+            if around is not None and around - ntp < least:
+                continue
             if around is not None and beside is not None and beside - around <= _UNSTEADY_NS:
-                ntp = residual(report, self._rate)
                 usable.append(
                     (max(second + _BEHIND_SECONDS, report.arrival_ns // SECOND), Bounds(around - ntp, beside - ntp))
                 )
@@ -289,7 +294,7 @@ class _Run:
             # and near the end there is too little ahead
             known = self._seconds[-1] >= bucket.second + LOOK_AHEAD_SECONDS
             arrived_ns = self._arrived(at, back=0) if known else None
-            self._log.add_knot(bucket, target, behind_ns, by_reports=excess_ns is not None, arrived_ns=arrived_ns)
+            self._log.add_knot(bucket, target, behind_ns, excess_ns=excess_ns, arrived_ns=arrived_ns)
 
     def _target(self, at: int, excess_ns: int | None) -> int:
         """Where the first frame of a bucket should lie."""
@@ -313,14 +318,17 @@ def _behind(lags: Sequence[int]) -> int:
     return lag if -_RUNS_AHEAD_NS <= lag <= _MAX_LAG_NS else 0
 
 
-def _slew(by_ns: int) -> int:
+def _slew(by_ns: int, ahead_ns: int) -> int:
     """Stretch (ppb) that makes up for `by_ns` within a second, or for as much as nobody hears.
 
     A sender that stood still and then pushes out faster than time passes is followed faster: placed by its ticks alone it
-    would lie behind its own arrival for the rest of the call.
+    would lie behind its own arrival for the rest of the call. Reports are not: they may be wrong for a while.
+
+    Args:
+        ahead_ns: By how much the log lies behind the arrival of its fastest frames, as if they had come late.
     """
-    if by_ns < -_RUNS_AHEAD_NS:
-        return max(-_MAX_SQUEEZE_PPB, by_ns)
+    if ahead_ns > _RUNS_AHEAD_NS:
+        return max(-_MAX_SQUEEZE_PPB, -ahead_ns)
     return max(-_MAX_SLEW_PPB, min(_MAX_SLEW_PPB, by_ns))
 
 

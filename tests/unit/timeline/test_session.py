@@ -300,6 +300,46 @@ def test_sound_that_is_pushed_out_after_a_long_stall_comes_back_to_its_arrival()
     assert max(abs(error - 30) for moment, error in errors.items() if moment > 75) <= 250
 
 
+def continued(stream: Stream, made: Sequence[float], passed_on: Sequence[float]) -> list[Report]:
+    """As LiveKit tells: in its own time, and what the publisher's newest report would say had ticks run on."""
+    found = []
+    for at in passed_on:
+        newest = max((moment for moment in made if moment < at), default=None)
+        if newest is not None:
+            ticks = stream.ticks(newest) + round((at - newest) * stream.rate)
+            found.append(Report(START + round((at + 0.002) * SECOND), round((1_760_000_000 + at) * 2**32), ticks))
+    return found
+
+
+@pytest.mark.parametrize("first_made", [1.0, 2.0, 3.0, 4.0, 5.0])
+@pytest.mark.parametrize("begins", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("behind", [0.4, 0.6])
+def test_reports_of_a_sender_that_stood_still_move_no_pictures(behind: float, begins: float, first_made: float) -> None:
+    """A client that is overloaded as it joins: sound falls behind and is pushed out 1.5 s later. Its reports from in between are passed
+    on when it has caught up; they say that sound came before it was sent, so pictures would be half a second late."""
+    slow = [begins + n * (0.02 + behind / 50) for n in range(50)]
+    held = every(0.02, begins + 1 + behind, begins + 2.5 + behind)
+    hurried = [held[-1] + 0.02 + n * 0.006 for n in range(round(behind / 0.014))]
+    at = [*every(0.02, 0.5, begins), *slow, *held, *hurried]
+    at += every(0.02, at[-1] + 0.02, 40)
+    sound, picture = audio(40, at=at, counted=0.02), video(40)
+    logs = [
+        replace(stream.clock(), reports=continued(stream, every(step, first_made % step, 40), every(3, 2, 40)))
+        for stream, step in ((sound, 5.0), (picture, 1.0))
+    ]
+    _, clock = place_tracks(logs)
+    errors = picture.errors_ms(clock)
+    assert max(errors) - min(errors) <= 25
+
+
+def test_pictures_are_never_hurried_for_what_reports_say() -> None:
+    """Should reports find out late that pictures travel half a second longer, they are moved as ever: nobody sees it."""
+    sound, picture = audio(60, reports=every(3, 30, 60)), video(60, transit_ms=530.0)
+    errors = picture.errors_ms(place_tracks([sound.clock(), picture.clock()])[1])
+    steps = [abs(b - a) for a, b in itertools.pairwise(errors)]
+    assert max(steps) <= 1.001 / 30 + 0.01
+
+
 @pytest.mark.parametrize("ntp", [0, 1, 2**64 - 1, 12345 << 32])
 def test_hostile_reports_do_not_move_frames_far_from_their_arrival(ntp: int) -> None:
     """A sender may report anything; its files stay on the call's timeline."""
