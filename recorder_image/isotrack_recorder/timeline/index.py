@@ -18,6 +18,10 @@ from .placement import SECOND
 PAUSE_NS: Final = SECOND // 2
 """Without frames for so long, what follows may be placed anew: no listener hears a jump inside silence, and an SFU may
 have shifted its timestamps meanwhile (LiveKit does at unmute). Above the 400 ms rhythm of Opus DTX."""
+_SLOW_NS: Final = SECOND * 5 // 2
+"""Nor is it a pause where so much, or two and a half times what lay between the two pictures before, is not exceeded: a screen that does
+not change sends one a second. Placed anew each time, each would lie as late as it happened to travel."""
+_PICTURES_RATE: Final = 90_000
 STALL_NS: Final = 120_000_000
 """Ticks that fall behind arrivals by so much from one frame to the next: the way was blocked, or the sender stood still
 (sound is stamped by counting samples). What comes later tells which."""
@@ -73,6 +77,8 @@ class Indexer:
     """The first five members of the open bucket."""
     best: tuple[int, int, int] = (0, 0, 0)
     last: tuple[int, int] = (0, 0)
+    step_ns: int = 0
+    """Between the arrivals of the two newest frames."""
 
     def add(self, ticks: Sequence[int], arrivals: Sequence[int], flags: Sequence[int], start: int, last: int) -> int:
         """Take the next frames up to second `last`, from number `start` of these columns on.
@@ -86,7 +92,7 @@ class Indexer:
         rate, second = self.clock_rate, self.second
         begun = frames = self.frames
         before, before_ns = self.last
-        best = self.best[0]
+        step_ns, best = self.step_ns, self.best[0]
         for at in range(start, len(ticks)):
             tick, arrival_ns = ticks[at], arrivals[at]
             arrived = arrival_ns // SECOND
@@ -100,19 +106,19 @@ class Indexer:
                 and not flags[at] & DISCONTINUITY
                 and advanced >= 0
                 and -_TICK_JUMP_NS <= behind < STALL_NS
-                and not waited >= PAUSE_NS <= advanced
+                and (not waited >= PAUSE_NS <= advanced or self._is_slow(waited, step_ns))
                 and self.opened is not None
             ):
                 age = arrival_ns - tick * SECOND // rate
                 if age < best:
                     best, self.best = age, (age, tick, arrival_ns)
             else:
-                self.last, self.frames = (before, before_ns), frames
+                self.last, self.frames, self.step_ns = (before, before_ns), frames, step_ns
                 self._open(tick, arrival_ns, discontinuity=flags[at] & DISCONTINUITY != 0)
                 best, second = self.best[0], self.second
-            before, before_ns = tick, arrival_ns
+            before, before_ns, step_ns = tick, arrival_ns, waited
             frames += 1
-        self.last, self.frames = (before, before_ns), frames
+        self.last, self.frames, self.step_ns = (before, before_ns), frames, step_ns
         return start + frames - begun
 
     def second_of(self, arrival_ns: int) -> int:
@@ -142,6 +148,10 @@ class Indexer:
         waited = arrival_ns - last_arrival
         if advanced < 0 or abs(advanced - waited) > _TICK_JUMP_NS:
             return Start.NEW_BASE
-        if waited >= PAUSE_NS and advanced >= PAUSE_NS:
+        if waited >= PAUSE_NS and advanced >= PAUSE_NS and not self._is_slow(waited, self.step_ns):
             return Start.AFTER_PAUSE
         return Start.AFTER_STALL if waited - advanced >= STALL_NS else Start.ON
+
+    def _is_slow(self, waited: int, step_ns: int) -> bool:
+        """Whether pictures simply go on as slowly as they came."""
+        return self.clock_rate == _PICTURES_RATE and waited <= _SLOW_NS and 2 * waited <= 5 * step_ns

@@ -50,6 +50,8 @@ class Stream:
     """Nothing arrives within; all of it comes at once afterwards."""
     longer: tuple[float, float] = (0.0, 0.0)
     """(second, milliseconds): the way takes so much longer from then on."""
+    jitter: float = 1.0
+    """Times the 20 ms by which frames come late."""
 
     def ticks(self, at: float) -> int:
         if self.counted:
@@ -63,7 +65,8 @@ class Stream:
 
     def arrival(self, number: int) -> int:
         jitter_ms = (number * 37 % 23) * 0.9 if number % 5 else 0.0
-        at = max(self.at[number] + (self.way_ms(self.at[number]) + jitter_ms) / 1000, self.not_before)
+        way_ms = self.way_ms(self.at[number]) + jitter_ms * self.jitter
+        at = max(self.at[number] + way_ms / 1000, self.not_before)
         if self.outage[0] <= at < self.outage[1]:
             at = self.outage[1] + number * 1e-5
         return START + round(at * SECOND)
@@ -130,7 +133,9 @@ def av_offset_ms(sound: Stream, picture: Stream, after: float = 0.0) -> float:
         pytest.param(audio(), video(transit_ms=180.0), 3.0, id="pictures-travel-longer"),
         pytest.param(audio(reports=()), video(reports=()), 20.0, id="no-reports-at-all"),
         pytest.param(audio(base=2**32 - 40_000), video(base=2**32 - 9_000), 3.0, id="ticks-around-a-wrap"),
-        pytest.param(audio(), video(at=every(1.0, 0.6, 60)), 15.0, id="one-picture-a-second"),
+        pytest.param(audio(), video(at=every(1.0, 0.6, 60)), 3.0, id="one-picture-a-second"),
+        pytest.param(audio(jitter=3), video(at=every(1.0, 0.6, 60), jitter=3), 3.0, id="one-picture-a-second-over-a-rough-way"),
+        pytest.param(audio(jitter=3), video(at=every(2.0, 0.6, 60), jitter=3), 15.0, id="one-in-two-seconds-over-a-rough-way"),
     ],
 )  # fmt: skip
 def test_sound_and_picture_of_one_instant_lie_together(sound: Stream, picture: Stream, limit_ms: float) -> None:
@@ -237,6 +242,12 @@ def test_silence_may_hide_a_new_base_of_timestamps() -> None:
     maps = place_tracks([sound.clock(), video().clock()])
     errors = sound.errors_ms(maps[0])
     assert max(errors) - min(errors) <= 5.0
+
+
+def test_a_camera_that_was_muted_for_a_second_may_come_back_with_another_base() -> None:
+    """Of thirty pictures a second one missing for a second is a pause; of one picture a second it is none."""
+    picture = video(at=[*every(1 / 30, 0.6, 20), *every(1 / 30, 21, 60)], rebased=(20.5, 0.04))
+    assert av_offset_ms(audio(), picture, after=21) <= 3.0
 
 
 def test_a_new_ssrc_is_anchored_anew() -> None:
