@@ -131,6 +131,13 @@ class Checkpoints:
                 pause = self._interval + full_jitter(failures)
                 if failures == 1:
                     log.warning("checkpoint failed for now", extra={"fields": {"detail": str(error)}})
+            except (
+                Exception
+            ):  # NB: nobody waits for this task. Without it a lost node would cost all that comes from now on
+                failures += 1
+                pause = self._interval + full_jitter(failures)
+                if failures == 1:
+                    log.exception("checkpoint failed")
             await asyncio.sleep(pause)
 
     async def flush(self, lanes: Lanes) -> None:
@@ -220,7 +227,18 @@ class Checkpoints:
 
 
 def measure(spool: Path) -> dict[str, int]:
-    """Sizes of the files of a spool that belong into checkpoints, by their path below it."""
+    """Sizes of the files of a spool that belong into checkpoints, by their path below it.
+
+    Raises:
+        SpoolChangedError: the disk does not tell.
+    """
+    try:
+        return _measure(spool)
+    except OSError as error:
+        raise SpoolChangedError(f"the spool cannot be measured: {error.strerror or error}") from error
+
+
+def _measure(spool: Path) -> dict[str, int]:
     # NB: logs before journals: a frame's facts are on the disk before it is, so none is copied without them. And all names before
     # the first size: where a segment has a successor in the list, it was full before it was measured.
     sizes: dict[str, int] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import threading
 import tracemalloc
 from collections.abc import Iterator
@@ -15,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from isotrack_api.intent import S3Destination
+from isotrack_recorder.ship import checkpoints
 from isotrack_recorder.ship.checkpoint import PREAMBLE_BYTES, Head, decode_head, head_bytes
-from isotrack_recorder.ship.checkpoints import Checkpoints, measure
+from isotrack_recorder.ship.checkpoints import Checkpoints, _measure, measure
 from isotrack_recorder.ship.lanes import REQUESTS_AT_ONCE, Lanes
 from isotrack_recorder.ship.store import Streamed
 from isotrack_recorder.spool.journal import encode_line
@@ -125,6 +127,34 @@ async def test_what_gathers_while_the_storage_is_slow_goes_in_one(spool: Path, l
     assert store.most == 1
     assert all(part.offset == ends(first).get(part.path, 0) for part in second.slices)
     assert {**ends(first), **ends(second)} == measure(spool)
+
+
+@pytest.mark.parametrize("how", ["a bug", "the disk"])
+async def test_checkpoints_go_on_behind_whatever_one_fails_at(
+    spool: Path, lanes: Lanes, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Nobody waits for who writes them: it ended without a word, and a lost node would have cost all the rest."""
+    storage = S3Destination(bucket="memory", prefix="calls/", checkpoint_seconds=1)
+    call, store, failed = two_people(spool), SlowStore(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def fail(*_: object) -> dict[str, int]:
+        monkeypatch.setattr(checkpoints, "_measure", _measure)
+        loop.call_soon_threadsafe(failed.set)
+        raise OSError(errno.EIO, "Input/output error") if how == "the disk" else RuntimeError("a bug")
+
+    monkeypatch.setattr(checkpoints, "_measure", fail)
+    copy = Checkpoints(spool, a_shipping_intent(storage=storage), store)
+    call.write(until=0.5)
+    keeping = asyncio.create_task(copy.keep(lanes))
+    await failed.wait()
+    await store.put_arrives()
+    store.answers.release()
+    keeping.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await keeping
+    await lanes.request(copy.close)
+    assert [head.seq for head in heads(store)] == [1]
 
 
 def ends(head: Head) -> dict[str, int]:
