@@ -141,7 +141,7 @@ class RecordingSpec(ObjectModel):
     desired_state: DesiredState | None = None
     """Running, Paused or Stopped. Absent = Running. The first Stopped is final: later edits have no effect."""
     limits: RecordingLimits | None = None
-    """When the recording ends by itself."""
+    """When the recording ends by itself. Taken at the start."""
 
 
 class StopInfo(ObjectModel):
