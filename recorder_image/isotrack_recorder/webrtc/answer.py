@@ -9,7 +9,7 @@ Sources: RFC 9429 section 5.3 (answers), RFC 8843 section 7.3 (BUNDLE answers), 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -70,9 +70,12 @@ class Plan:
         return not self.accepted and self.section.kind is not None and self.section.sends
 
 
-def plan_answer(offer: Offer) -> tuple[Plan, ...]:
-    """Decide on every m-line of the offer, in order."""
-    return tuple(_plan(section) for section in offer.sections)
+def plan_answer(offer: Offer, before: Sequence[Plan] = ()) -> tuple[Plan, ...]:
+    """Decide on every m-line of the offer, in order. What was decided `before` of the same Section is decided still."""
+    return tuple(
+        before[index] if index < len(before) and before[index].section is section else _plan(section)
+        for index, section in enumerate(offer.sections)
+    )
 
 
 def _plan(section: Section) -> Plan:
@@ -98,22 +101,37 @@ def _accepted_codecs(section: Section, kind: MediaKind) -> tuple[Codec, ...]:
     )
 
 
-def render_answer(offer: Offer, plans: tuple[Plan, ...], local: LocalTransport, session_id: int, version: int) -> str:
-    """Write the answer to `offer`.
+class AnswerWriter:
+    """Writes the answers of one connection, each to the offer that came last. M-lines that are decided as before are not written again."""
 
-    Args:
-        session_id: Stays the same for a connection; below 2**63.
-        version: Counts up with each answer (RFC 8866 section 5.2).
-    """
-    lines = ["v=0", f"o=- {session_id} {version} IN IP4 127.0.0.1", "s=-", "t=0 0"]
-    bundled = [plan.section.mid for plan in plans if plan.accepted and plan.section.mid in offer.bundle]
-    if bundled:
-        lines.append("a=group:BUNDLE " + " ".join(bundled))
-    lines.append("a=msid-semantic: WMS *")
-    with_candidates = next((plan for plan in plans if plan.accepted), None)
-    for plan in plans:
-        lines += _section_lines(plan, local, candidates=plan is with_candidates)
-    return "\r\n".join(lines) + "\r\n"
+    __slots__ = ("_local", "_session_id", "_texts", "_version")
+
+    def __init__(self, local: LocalTransport, session_id: int) -> None:
+        """`session_id` is below 2**63."""
+        self._local = local
+        self._session_id = session_id
+        self._version = 0
+        """Counts up with each answer (RFC 8866 section 5.2)."""
+        self._texts: dict[tuple[str, bool], tuple[Plan, str]] = {}
+        """By mid, and whether candidates are in it; of the answer before."""
+
+    def write(self, offer: Offer, plans: Sequence[Plan]) -> str:
+        """Write the answer to `offer`."""
+        self._version += 1
+        bundled = [plan.section.mid for plan in plans if plan.accepted and plan.section.mid in offer.bundle]
+        head = ["v=0", f"o=- {self._session_id} {self._version} IN IP4 127.0.0.1", "s=-", "t=0 0"]
+        if bundled:
+            head.append("a=group:BUNDLE " + " ".join(bundled))
+        head.append("a=msid-semantic: WMS *")
+        with_candidates = next((plan for plan in plans if plan.accepted), None)
+        before, self._texts = self._texts, {}
+        for plan in plans:
+            key = plan.section.mid, plan is with_candidates
+            known = before.get(key)
+            if known is None or known[0] is not plan:
+                known = plan, "\r\n".join(_section_lines(plan, self._local, candidates=key[1]))
+            self._texts[key] = known
+        return "\r\n".join((*head, *(text for _, text in self._texts.values()))) + "\r\n"
 
 
 def _section_lines(plan: Plan, local: LocalTransport, *, candidates: bool) -> list[str]:

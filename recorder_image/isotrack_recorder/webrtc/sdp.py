@@ -11,7 +11,7 @@ Sources: RFC 8866 (SDP), RFC 8843 (BUNDLE), RFC 8839 (ICE), RFC 5576 (SSRC attri
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -125,7 +125,7 @@ class Offer:
     """A parsed session description."""
 
     sections: tuple[Section, ...]
-    bundle: tuple[str, ...]
+    bundle: frozenset[str]
     """Mids of the first BUNDLE group."""
     ice_lite: bool
     end_of_candidates: bool
@@ -137,28 +137,69 @@ def parse_offer(text: str) -> Offer:
     Raises:
         ParseError: Too large, not SDP, an m-line that cannot be read, a missing or repeated mid.
     """
-    if len(text) > MAX_SDP_CHARACTERS:
-        raise ParseError(f"session description of {len(text)} characters, at most {MAX_SDP_CHARACTERS} are read")
-    if _UNSAFE.search(text):
-        raise ParseError("session description holds control characters")
-    head, *blocks = _split(_LINE_END.split(text))
-    if not head or head[0] != "v=0":
-        raise ParseError("session description does not begin with v=0")
-    if not blocks:
-        raise ParseError("session description has no m-line")
-    session = _Attributes(head)
-    groups = [value.split()[1:] for value in session.values("group") if value.startswith("BUNDLE ")]
-    bundle = tuple(groups[0]) if groups else ()
-    sections = tuple(_section(index, block, session, bundle) for index, block in enumerate(blocks))
-    mids = [section.mid for section in sections]
-    if len(set(mids)) != len(mids):
-        raise ParseError("session description uses a mid twice")
-    return Offer(
-        sections=sections,
-        bundle=bundle,
-        ice_lite=session.has("ice-lite"),
-        end_of_candidates="a=end-of-candidates" in text,
-    )
+    return OfferReader().read(text)
+
+
+class OfferReader:
+    """Reads the offers of one connection, as `parse_offer` does.
+
+    An SFU describes the whole call in each, and one person who comes or goes makes one: in a call of two hundred reading it all takes
+    the event loop a good part of a second. So m-lines that stand there as they did in the offer before are not read again.
+    """
+
+    __slots__ = ("_sections", "_session")
+
+    def __init__(self) -> None:
+        self._session: list[str] = []
+        """Attributes that hold for all m-lines, as the offer before had them."""
+        self._sections: dict[str, Section] = {}
+        """By their text; of that offer alone."""
+
+    def read(self, text: str) -> Offer:
+        """Read the next offer.
+
+        Raises:
+            ParseError: See `parse_offer`.
+        """
+        if len(text) > MAX_SDP_CHARACTERS:
+            raise ParseError(f"session description of {len(text)} characters, at most {MAX_SDP_CHARACTERS} are read")
+        if _UNSAFE.search(text):
+            raise ParseError("session description holds control characters")
+        head, *blocks = text.split("\nm=")
+        lines = [line for line in _LINE_END.split(head.removesuffix("\r")) if line]
+        if lines[:1] != ["v=0"]:
+            raise ParseError("session description does not begin with v=0")
+        if not blocks:
+            raise ParseError("session description has no m-line")
+        if len(blocks) > MAX_SECTIONS:
+            raise ParseError(f"session description has more than {MAX_SECTIONS} m-lines")
+        sections = self._read_sections(blocks, lines)
+        mids = [section.mid for section in sections]
+        if len(set(mids)) != len(mids):
+            raise ParseError("session description uses a mid twice")
+        self._sections = dict(zip(blocks, sections))
+        session = _Attributes(lines)
+        groups = [value.split()[1:] for value in session.values("group") if value.startswith("BUNDLE ")]
+        return Offer(
+            sections=sections,
+            bundle=frozenset(groups[0] if groups else ()),
+            ice_lite=session.has("ice-lite"),
+            end_of_candidates="a=end-of-candidates" in text,
+        )
+
+    def _read_sections(self, blocks: list[str], head: list[str]) -> tuple[Section, ...]:
+        inherited = [line for line in head if line.startswith("a=") and not line.startswith("a=group:")]
+        known, self._sections = self._sections, {}
+        if inherited != self._session:
+            known, self._session = {}, inherited
+        session = _Attributes(inherited)
+        sections = []
+        for index, block in enumerate(blocks):
+            section = known.get(block)
+            if section is None or section.index != index:
+                section = _section(index, block, session)
+            sections.append(section)
+        return tuple(sections)
 
 
 class _Attributes:
@@ -186,22 +227,12 @@ class _Attributes:
         return self._values.get(name, [""])[0]
 
 
-def _split(lines: list[str]) -> list[list[str]]:
-    blocks: list[list[str]] = [[]]
-    for line in lines:
-        if line.startswith("m="):
-            if len(blocks) > MAX_SECTIONS:
-                raise ParseError(f"session description has more than {MAX_SECTIONS} m-lines")
-            blocks.append([])
-        if line:
-            if len(blocks[-1]) >= MAX_LINES_PER_SECTION and len(blocks) > 1:
-                raise ParseError(f"m-line with more than {MAX_LINES_PER_SECTION} lines")
-            blocks[-1].append(line)
-    return blocks
-
-
-def _section(index: int, lines: list[str], session: _Attributes, bundle: Collection[str]) -> Section:
-    media = _MEDIA.fullmatch(lines[0][2:])
+def _section(index: int, block: str, session: _Attributes) -> Section:
+    """Read what stands behind "m=", up to the next one."""
+    first, *lines = _LINE_END.split(block.removesuffix("\r"))
+    if len(lines) >= MAX_LINES_PER_SECTION:
+        raise ParseError(f"m-line with more than {MAX_LINES_PER_SECTION} lines")
+    media = _MEDIA.fullmatch(first)
     if media is None or int(media[2]) > 65535:
         raise ParseError(f"m-line {index} cannot be read")
     own = _Attributes(lines)
@@ -213,7 +244,7 @@ def _section(index: int, lines: list[str], session: _Attributes, bundle: Collect
     return Section(
         index=index,
         media=media[1],
-        port=_DISCARD if own.has("bundle-only") and mid in bundle else int(media[2]),
+        port=_DISCARD if own.has("bundle-only") else int(media[2]),
         protocol=media[3],
         formats=formats,
         mid=mid,

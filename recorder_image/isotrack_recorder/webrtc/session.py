@@ -32,12 +32,11 @@ from isotrack_recorder.webrtc.answer import (
     EXT_RID,
     EXT_TRANSPORT_CC,
     EXT_VIDEO_ORIENTATION,
-    LocalTransport,
+    AnswerWriter,
     Plan,
     plan_answer,
-    render_answer,
 )
-from isotrack_recorder.webrtc.sdp import IceParameters, Offer, Section, parse_offer
+from isotrack_recorder.webrtc.sdp import IceParameters, Offer, OfferReader, Section
 from isotrack_recorder.webrtc.transport import Transport, TransportSettings
 
 log = logging.getLogger(__name__)
@@ -99,12 +98,15 @@ class MediaSession:
         self.closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         """Done, with the reason, when the connection is lost or was closed."""
         self._transport: Transport | None = None
-        self._local: LocalTransport | None = None
+        self._writer: AnswerWriter | None = None
         self._remote: IceParameters | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._early: list[str] = []
-        self._session_id = secrets.randbits(62)
-        self._version = 0
+        self._reader = OfferReader()
+        self._plans: tuple[Plan, ...] = ()
+        """Of the newest offer."""
+        self._lines: dict[str, tuple[Plan, MediaLine]] = {}
+        """By mid: what the newest offer's m-lines that carry tracks were made into."""
         self._unsupported: set[str] = set()
 
     async def handle_offer(self, sdp: str, mid_to_track_id: Mapping[str, str]) -> str:
@@ -115,20 +117,19 @@ class MediaSession:
         Raises:
             ParseError: The offer cannot be read, or lacks ICE credentials or a fingerprint.
         """
-        offer = parse_offer(sdp)
-        plans = plan_answer(offer)
+        offer = self._reader.read(sdp)
+        self._plans = plans = plan_answer(offer, self._plans)
         if self._transport is None:
             await self._open(offer, plans)
         elif self._remote is not None and (ice := _credentials(offer, plans)) is not None and ice != self._remote:
             self._lost("the SFU asked for an ICE restart")  # aioice cannot; joining anew does the same
-        assert self._local is not None
+        assert self._writer is not None
         for plan in plans:
             await self._take_candidates(plan.section.candidates)
         if offer.end_of_candidates:
             await self.add_candidate("")
         self._bind(plans, mid_to_track_id)
-        self._version += 1
-        return render_answer(offer, plans, self._local, self._session_id, self._version)
+        return self._writer.write(offer, plans)
 
     async def add_candidate(self, candidate: str) -> None:
         """Take a candidate of the SFU, with or without "candidate:" before it; "" = there are no more.
@@ -220,7 +221,7 @@ class MediaSession:
         setup = "passive" if section.setup == "active" else "active"
         self._transport = Transport(self._plane, settings, self._lost)
         self._remote = section.ice
-        self._local = await self._transport.gather(setup)
+        self._writer = AnswerWriter(await self._transport.gather(setup), secrets.randbits(62))
         await self._take_candidates(self._early)
         self._early.clear()
         self._connecting = asyncio.create_task(self._connect(section, lite=offer.ice_lite, setup=setup), name="connect")
@@ -247,7 +248,7 @@ class MediaSession:
 
     def _bind(self, plans: tuple[Plan, ...], mid_to_track_id: Mapping[str, str]) -> None:
         ids: dict[str, int] = {}
-        lines = []
+        before, self._lines = self._lines, {}
         for plan in plans:
             track_id = _track_id(plan.section, mid_to_track_id)
             if plan.unsupported and track_id and track_id not in self._unsupported:
@@ -258,7 +259,10 @@ class MediaSession:
             if plan.receives:
                 ids.update({uri: number for number, uri in plan.extensions.items()})
                 if track_id:
-                    lines.append(_media_line(plan, track_id, ask_for_sound=self._settings.ask_for_sound))
+                    known, line = before.get(plan.section.mid, (None, None))
+                    if line is None or known is not plan or line.track_id != track_id:
+                        line = _media_line(plan, track_id, ask_for_sound=self._settings.ask_for_sound)
+                    self._lines[line.mid] = plan, line
         extensions = ExtensionIds(
             mid=ids.get(EXT_MID, 0),
             rid=ids.get(EXT_RID, 0),
@@ -267,7 +271,7 @@ class MediaSession:
             orientation=ids.get(EXT_VIDEO_ORIENTATION, 0),
             audio_level=ids.get(EXT_AUDIO_LEVEL, 0),
         )
-        self._plane.bind(lines, extensions, time.monotonic_ns())
+        self._plane.bind([line for _, line in self._lines.values()], extensions, time.monotonic_ns())
         self._touch()
 
     def _touch(self) -> None:

@@ -30,7 +30,7 @@ from isotrack_recorder.sources.livekit.roster import (
     Roster,
     fold,
 )
-from isotrack_recorder.webrtc.answer import LocalTransport, plan_answer, render_answer
+from isotrack_recorder.webrtc.answer import AnswerWriter, LocalTransport, plan_answer
 from isotrack_recorder.webrtc.sdp import MAX_CANDIDATES, MAX_SECTIONS, Fingerprint, IceParameters, parse_offer
 
 _SDP_TOKENS = tuple(
@@ -65,7 +65,7 @@ def fuzz_sdp(data: bytes) -> None:
     assert 0 < len(offer.sections) <= MAX_SECTIONS
     assert all(len(section.candidates) <= MAX_CANDIDATES for section in offer.sections)
     plans = plan_answer(offer)
-    answer = parse_offer(render_answer(offer, plans, _LOCAL, 1, 1))
+    answer = parse_offer(AnswerWriter(_LOCAL, 1).write(offer, plans))
     assert [section.mid for section in answer.sections] == [section.mid for section in offer.sections]
     assert [section.media for section in answer.sections] == [section.media for section in offer.sections]
     for plan, section in zip(plans, answer.sections, strict=True):

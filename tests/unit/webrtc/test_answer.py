@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +13,8 @@ from hypothesis import strategies as st
 
 from isotrack_api.base import MediaKind
 from isotrack_recorder.codecs.registry import CODECS
-from isotrack_recorder.webrtc.answer import LocalTransport, plan_answer, render_answer
-from isotrack_recorder.webrtc.sdp import Fingerprint, IceParameters, parse_offer
+from isotrack_recorder.webrtc.answer import AnswerWriter, LocalTransport, Plan, plan_answer
+from isotrack_recorder.webrtc.sdp import Fingerprint, IceParameters, OfferReader, parse_offer
 from support.rtp import (
     AV1,
     G722,
@@ -48,7 +49,22 @@ VIDEO = OfferedTrack("1", MediaKind.VIDEO, "TR_cam", ssrc=2001, rtx_ssrc=2002)
 
 def answer(text: str) -> str:
     offer = parse_offer(text)
-    return render_answer(offer, plan_answer(offer), LOCAL, 7, 1)
+    return AnswerWriter(LOCAL, 7).write(offer, plan_answer(offer))
+
+
+def test_answers_of_a_connection_are_written_like_the_only_one() -> None:
+    """What is decided as before is not decided, or written, again; candidates move to the first m-line that is accepted."""
+    reader, writer = OfferReader(), AnswerWriter(LOCAL, 7)
+    plans: tuple[Plan, ...] = ()
+    refused = replace(AUDIO, codecs=(UNKNOWN,))
+    for tracks in ([AUDIO, VIDEO], [AUDIO, VIDEO], [refused, VIDEO], [AUDIO], [AUDIO, replace(VIDEO, ssrc=5)]):
+        offer = reader.read(build_offer(tracks, TRANSPORT))
+        before, plans = plans, plan_answer(offer, plans)
+        if before and before[0].section is offer.sections[0]:
+            assert plans[0] is before[0]
+        assert plans == plan_answer(offer)
+        written = writer.write(offer, plans)
+        assert re.sub(r"(o=- 7) \d+", r"\1 1", written) == AnswerWriter(LOCAL, 7).write(offer, plan_answer(offer))
 
 
 def test_names_of_encodings_are_agreed_to_and_simulcast_is_not() -> None:
@@ -185,7 +201,7 @@ def test_each_answer_mirrors_the_m_lines_of_its_offer(lines: list[tuple[str, lis
         for n, (kind, codecs) in enumerate(lines)
     ]
     offer = parse_offer(build_offer(tracks, TRANSPORT))
-    answered = parse_offer(render_answer(offer, plan_answer(offer), LOCAL, 7, 1))
+    answered = parse_offer(AnswerWriter(LOCAL, 7).write(offer, plan_answer(offer)))
     for theirs, ours in zip(offer.sections, answered.sections, strict=True):
         assert (ours.media, ours.mid, ours.protocol) == (theirs.media, theirs.mid, theirs.protocol)
         assert set(ours.formats) <= set(theirs.formats)
