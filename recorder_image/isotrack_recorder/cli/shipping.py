@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
@@ -12,6 +13,8 @@ from typing import Final
 from isotrack_recorder.ship.retry import REFUSED_PAUSE_SECONDS
 
 from .workspace import Workspace
+
+log = logging.getLogger(__name__)
 
 BEGIN_AGAIN_SECONDS: Final = 5.0
 END_SECONDS: Final = 5.0
@@ -33,9 +36,13 @@ class Shipping:
         """Begin with the first media (without any, nothing is left in the bucket) and again whenever it died, until cancelled."""
         await self.captured.wait()
         while True:
-            await self._begin()
-            assert self._process is not None
-            await asyncio.sleep(pause_after(await self._process.wait()))
+            try:
+                process = await self._begin()
+            except OSError as error:  # no memory, or too many processes: the recording does not depend on it
+                log.warning("shipping cannot begin", extra={"fields": {"why": error.strerror}})
+                await asyncio.sleep(BEGIN_AGAIN_SECONDS)
+                continue
+            await asyncio.sleep(pause_after(await process.wait()))
 
     async def end(self) -> None:
         """Return when it is gone."""
@@ -58,13 +65,14 @@ class Shipping:
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
 
-    async def _begin(self) -> None:
+    async def _begin(self) -> Process:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("LIVEKIT_")}
         command = (sys.executable, "-m", f"{__package__}.shipper", str(self._workspace.folder))
         # NB: it holds the folder's lock, too: nobody else may work on it before both are gone.
         self._process = await asyncio.create_subprocess_exec(
             *command, stdin=PIPE, stdout=DEVNULL, env=environment, pass_fds=self._workspace.held
         )
+        return self._process
 
 
 def pause_after(code: int) -> float:

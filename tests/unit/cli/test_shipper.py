@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from isotrack_api.intent import S3Destination
 from isotrack_recorder.cli.finish import how_to_finish
 from isotrack_recorder.cli.shipper import last_word
-from isotrack_recorder.cli.shipping import OVER, pause_after
+from isotrack_recorder.cli.shipping import OVER, Shipping, pause_after
 from isotrack_recorder.cli.workspace import Workspace
 from isotrack_recorder.errors import ConfigError
 from support.shipping import a_shipping_intent
@@ -75,6 +77,33 @@ async def test_it_hears_the_word_of_the_recorder_or_that_it_died_without_one(
         else:
             os.close(theirs)
             assert await hearing != OVER
+
+
+async def test_one_that_cannot_be_begun_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that is short of memory at that moment left the whole call to be shipped at its end, without a word."""
+    begin = asyncio.create_subprocess_exec
+    tried: list[Exception | None] = [OSError(errno.ENOMEM, "Cannot allocate memory"), None]
+    begun = asyncio.Event()
+
+    async def begin_once_there_is_room(*_: object, **options: Any) -> Any:
+        error = tried.pop(0)
+        if error is not None:
+            raise error
+        begun.set()
+        return await begin("sleep", "60", **options)
+
+    monkeypatch.setattr("isotrack_recorder.cli.shipping.BEGIN_AGAIN_SECONDS", 0)
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", begin_once_there_is_room)
+    shipping = Shipping(Workspace.create(tmp_path, a_shipping_intent()))
+    shipping.captured.set()
+    running = asyncio.create_task(shipping.run())
+    try:
+        async with asyncio.timeout(HANGS_SECONDS):
+            await begun.wait()
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        shipping.kill()
 
 
 @pytest.mark.parametrize(("code", "seconds"), [(-9, 5), (0, 30), (1, 30), (64, 30), (73, 30)])
