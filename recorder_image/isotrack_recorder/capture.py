@@ -392,7 +392,7 @@ class Capture:
     def _watch_emptiness(self) -> None:
         """Note since when nobody is there. A lost connection says nothing about that."""
         progress = self._progress
-        if self._humans() or not progress.connected:
+        if not progress.connected or any(peer.seen.human for peer in self._peers.values()):
             progress.empty_since_ns = None
         elif progress.empty_since_ns is None:
             progress.empty_since_ns = self._clock.monotonic_ns()

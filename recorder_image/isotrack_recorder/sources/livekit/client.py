@@ -413,9 +413,10 @@ class LiveKitSource:
         """Tell the server what we want, and of pictures which layer."""
         if not track_ids or self._signalling is None:
             return
+        owners = self._roster.owners
         by_peer: dict[str, list[str]] = {}
         for track_id in sorted(track_ids):
-            by_peer.setdefault(self._roster.owner_of(track_id) or "", []).append(track_id)
+            by_peer.setdefault(owners.get(track_id, ""), []).append(track_id)
         subscription = rtc.UpdateSubscription(
             subscribe=wanted,
             participant_tracks=[

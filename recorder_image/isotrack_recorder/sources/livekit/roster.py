@@ -82,6 +82,11 @@ class Roster:
         """Session that publishes a track."""
         return next((peer_id for peer_id, peer in self.peers.items() if track_id in peer.tracks), None)
 
+    @property
+    def owners(self) -> Mapping[str, str]:
+        """Track id → session that publishes it."""
+        return {track_id: peer_id for peer_id, peer in self.peers.items() for track_id in peer.tracks}
+
 
 def fold(roster: Roster, message: rtc.SignalResponse) -> tuple[Roster, tuple[Event, ...]]:
     """Take one message into account. Messages that say nothing of the room's people change nothing."""
@@ -105,73 +110,96 @@ def people_in(join: rtc.JoinResponse) -> frozenset[str]:
 def _fold_join(roster: Roster, join: rtc.JoinResponse) -> tuple[Roster, tuple[Event, ...]]:
     # NB: versions restart with the server's memory of a participant, so a join beats everything known before.
     known = {peer_id: replace(peer, version=-1) for peer_id, peer in roster.peers.items()}
-    roster = Roster(known, own_id=_bounded(join.participant.sid, MAX_PEER_ID))
+    changes = _Changes(Roster(known, own_id=_bounded(join.participant.sid, MAX_PEER_ID)))
     present = {_bounded(info.sid, MAX_PEER_ID) for info in join.other_participants}
-    events: list[Event] = []
-    for peer_id in [peer_id for peer_id in roster.peers if peer_id not in present]:
-        roster, gone = _remove(roster, peer_id, "left while we were disconnected")
-        events += gone
-    roster, changes = _fold_update(roster, join.other_participants)
-    return roster, (*events, *changes)
+    for peer_id in [peer_id for peer_id in known if peer_id not in present]:
+        changes.remove(peer_id, "left while we were disconnected")
+    changes.take(join.other_participants)
+    return changes.folded()
 
 
 def _fold_update(roster: Roster, infos: Iterable[models.ParticipantInfo]) -> tuple[Roster, tuple[Event, ...]]:
-    events: list[Event] = []
-    for info in infos:
-        peer_id = _bounded(info.sid, MAX_PEER_ID)
-        if not peer_id or not info.identity or peer_id == roster.own_id:
-            continue
-        if info.state == models.ParticipantInfo.DISCONNECTED:
-            roster, changes = _remove(roster, peer_id, reason_name(info.disconnect_reason))
-        else:
-            roster, changes = _upsert(roster, peer_id, info)
-        events += changes
-    return roster, tuple(events)
+    changes = _Changes(roster)
+    changes.take(infos)
+    return changes.folded()
 
 
-def _upsert(roster: Roster, peer_id: str, info: models.ParticipantInfo) -> tuple[Roster, list[Event]]:
-    """Add or update one participant that is present."""
-    events: list[Event] = []
-    peer = roster.peers.get(peer_id)
-    if peer is None:
-        if len(roster.peers) >= MAX_PARTICIPANTS or _is_recorder(info):
-            return roster, events
+class _Changes:
+    """A roster in the making: what one message tells of many people costs one copy of it."""
+
+    def __init__(self, roster: Roster) -> None:
+        self._own_id = roster.own_id
+        self._peers = dict(roster.peers)
+        self._sessions: dict[str, list[str]] | None = None
+        """User id → sessions; from the first newcomer on."""
+        self._events: list[Event] = []
+
+    def folded(self) -> tuple[Roster, tuple[Event, ...]]:
+        """What came of it."""
+        return Roster(self._peers, self._own_id), tuple(self._events)
+
+    def take(self, infos: Iterable[models.ParticipantInfo]) -> None:
+        """Take what the server says of participants."""
+        for info in infos:
+            peer_id = _bounded(info.sid, MAX_PEER_ID)
+            if not peer_id or not info.identity or peer_id == self._own_id:
+                continue
+            if info.state == models.ParticipantInfo.DISCONNECTED:
+                self.remove(peer_id, reason_name(info.disconnect_reason))
+            else:
+                self._take_present(peer_id, info)
+
+    def remove(self, peer_id: str, reason: str) -> None:
+        """A session is over."""
+        peer = self._peers.pop(peer_id, None)
+        if peer is not None:
+            if self._sessions is not None:
+                self._sessions[peer.seen.user_id].remove(peer_id)
+            self._events += (TrackEnded(track_id, "left") for track_id in peer.tracks)
+            self._events.append(ParticipantLeft(peer_id, reason))
+
+    def _take_present(self, peer_id: str, info: models.ParticipantInfo) -> None:
+        """Add or update one participant."""
+        peer = self._peers.get(peer_id) or self._add(peer_id, info)
+        if peer is None or info.version < peer.version:
+            return  # overtaken on its way
+        tracks: dict[str, bool] = {}
+        for track in info.tracks[:MAX_TRACKS]:
+            track_id = _bounded(track.sid, MAX_TRACK_ID)
+            kind = _kind(track)
+            if not track_id or kind is None:
+                continue
+            tracks[track_id] = track.muted
+            if track_id not in peer.tracks:
+                self._events.append(_track_seen(track_id, peer_id, kind, track))
+            elif peer.tracks[track_id] != track.muted:
+                self._events.append(TrackMuted(track_id, track.muted))
+        self._events += (TrackEnded(track_id, "unpublished") for track_id in peer.tracks if track_id not in tracks)
+        self._peers[peer_id] = replace(peer, version=info.version, tracks=tracks)
+
+    def _add(self, peer_id: str, info: models.ParticipantInfo) -> Peer | None:
+        """A session that we did not know; None where it is none of ours, or overtaken on its way."""
+        if len(self._peers) >= MAX_PARTICIPANTS or _is_recorder(info):
+            return None
         peer = Peer(_seen(peer_id, info), -1, info.joined_at_ms or info.joined_at * 1000)
-        older = [other for other, known in roster.peers.items() if known.seen.user_id == peer.seen.user_id]
-        if any(roster.peers[other].joined_ms > peer.joined_ms for other in older):
-            return roster, events  # overtaken on its way
+        sessions = self._sessions_of(peer.seen.user_id)
+        if any(self._peers[other].joined_ms > peer.joined_ms for other in sessions):
+            return None
         # A room has each identity once, and LiveKit does not tell others of a session that another one of the same person replaced (a
         # page that was loaded again): it only tells of the new one.
-        for other in older:
-            roster, gone = _remove(roster, other, reason_name(models.DisconnectReason.DUPLICATE_IDENTITY))
-            events += gone
-        events.append(peer.seen)
-    elif info.version < peer.version:
-        return roster, events  # overtaken on its way
-    tracks: dict[str, bool] = {}
-    for track in info.tracks[:MAX_TRACKS]:
-        track_id = _bounded(track.sid, MAX_TRACK_ID)
-        kind = _kind(track)
-        if not track_id or kind is None:
-            continue
-        tracks[track_id] = track.muted
-        if track_id not in peer.tracks:
-            events.append(_track_seen(track_id, peer_id, kind, track))
-        elif peer.tracks[track_id] != track.muted:
-            events.append(TrackMuted(track_id, track.muted))
-    ended = [track_id for track_id in peer.tracks if track_id not in tracks]
-    events += (TrackEnded(track_id, "unpublished") for track_id in ended)
-    peer = replace(peer, version=info.version, tracks=tracks)
-    return replace(roster, peers={**roster.peers, peer_id: peer}), events
+        for other in tuple(sessions):
+            self.remove(other, reason_name(models.DisconnectReason.DUPLICATE_IDENTITY))
+        sessions.append(peer_id)
+        self._peers[peer_id] = peer
+        self._events.append(peer.seen)
+        return peer
 
-
-def _remove(roster: Roster, peer_id: str, reason: str) -> tuple[Roster, list[Event]]:
-    peer = roster.peers.get(peer_id)
-    if peer is None:
-        return roster, []
-    peers = {other: kept for other, kept in roster.peers.items() if other != peer_id}
-    ended: list[Event] = [TrackEnded(track_id, "left") for track_id in peer.tracks]
-    return replace(roster, peers=peers), [*ended, ParticipantLeft(peer_id, reason)]
+    def _sessions_of(self, user_id: str) -> list[str]:
+        if self._sessions is None:
+            self._sessions = {}
+            for peer_id, peer in self._peers.items():
+                self._sessions.setdefault(peer.seen.user_id, []).append(peer_id)
+        return self._sessions.setdefault(user_id, [])
 
 
 def _fold_mute(roster: Roster, mute: rtc.MuteTrackRequest) -> tuple[Roster, tuple[Event, ...]]:
