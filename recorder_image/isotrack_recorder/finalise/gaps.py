@@ -27,8 +27,8 @@ LOSSES: Final = frozenset(
     (GapReason.LOST, GapReason.DAMAGED, GapReason.DISCONNECTED, GapReason.CRASHED, GapReason.SHED)
 )
 """Reasons that count as lost seconds."""
-BEYOND: Final = frozenset((GapReason.MUTED, GapReason.SHED))
-"""Reasons that are told before a track's first frame and behind its last one, too: nothing else would tell of them."""
+BEYOND: Final = frozenset((GapReason.MUTED, GapReason.SHED, GapReason.LOST))
+"""Reasons, where the journal knows them (what was lost: by being damaged itself), that are told before a track's first frame and behind its last one, too: nothing else would tell of them."""
 
 
 class Cause(NamedTuple):
@@ -64,7 +64,8 @@ def causes_of(facts: SpoolFacts, tracks: Iterable[TrackFacts]) -> tuple[Cause, .
         (GapReason.DISCONNECTED, facts.disconnects),
         (GapReason.PAUSED, facts.pauses),
         (GapReason.MUTED, mutes),
-        (GapReason.SHED, sheds),  # NB: last, for who was muted lost nothing by it
+        (GapReason.SHED, sheds),  # NB: behind, for who was muted lost nothing by it
+        (GapReason.LOST, _unread_of(facts, tracks)),  # NB: last, for it may have been anything
     )
     end = 1 << 62
     return tuple(
@@ -72,6 +73,13 @@ def causes_of(facts: SpoolFacts, tracks: Iterable[TrackFacts]) -> tuple[Cause, .
         for reason, spans in by_reason
         for span in spans
     )
+
+
+def _unread_of(facts: SpoolFacts, tracks: Sequence[TrackFacts]) -> list[Span]:
+    """When these tracks may have sent what nothing tells of."""
+    return [
+        span for span in facts.unread if any((track.ended_ns or span.start_ns) >= span.start_ns for track in tracks)
+    ]
 
 
 def crash_of(facts: SpoolFacts, track: TrackFacts) -> Cause | None:

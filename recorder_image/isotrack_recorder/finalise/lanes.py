@@ -27,6 +27,7 @@ from .sound_forms import OpusForm, SoundForm, sound_form
 _STILL_NS: Final = 2 * SECOND
 """Pictures further apart leave a gap worth telling."""
 _USUAL_NS: Final = SECOND // 30
+_FAR_NS: Final = 1 << 62
 _LONGEST_PICTURE_NS: Final = SECOND // 10
 _MAX_SIZES: Final = 1000
 _APART_NS: Final = SECOND // 1000
@@ -164,7 +165,11 @@ class LaneWriter:
             self._lane.gaps.add(missing)
 
     def _causes(self) -> tuple[Cause, ...]:
-        return causes_of(self._facts, self._tracks())
+        known, last_ns = causes_of(self._facts, self._tracks()), self._lane.last_ns
+        if last_ns is None:
+            return known
+        logs = (self._facts.tracks[log] for log in self._lane.logs)
+        return known + tuple(Cause(last_ns, log.ended_ns or _FAR_NS, GapReason.LOST) for log in logs if log.is_cut)
 
     def _tracks(self) -> list[TrackFacts]:
         """All logs of the lane's tracks, also those that have none of its frames: a process may have seen nothing but a mute."""
@@ -193,7 +198,7 @@ class LaneWriter:
             for track in facts.tracks_of(self._plan.peer_id)
             if track.source is lane.source and track.key not in lane.logs and track.codecs and crash_of(facts, track)
         ]
-        return min(begun, default=1 << 62)
+        return min(begun, default=_FAR_NS)
 
 
 class SoundWriter(LaneWriter):

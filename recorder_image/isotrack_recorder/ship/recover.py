@@ -69,6 +69,8 @@ AWAY_SECONDS: Final = 20.0
 """A look that takes longer waited for the storage."""
 DISK_SHARE: Final = 0.8
 """Of the scratch folder's room that may be used."""
+LOST_WORDS: Final = "the attempt was lost: its media ends with its last checkpoint"
+DAMAGED_WORDS: Final = "checkpoints are missing or damaged: what they held is declared as lost"
 EPOCH_CHECKPOINTS: Final = 50
 """In the first so many an attempt has become able to capture, or it never does."""
 
@@ -391,7 +393,7 @@ class Recovery:
             checkpoints={**(old.checkpoints if old is not None else {}), **covered},
             untold=untold,
             files=tuple(file for _, file in sorted({**before, **files}.items())),
-            missing=str(failure)[:256] if failure is not None else "",
+            missing=str(failure)[:256] if failure is not None else DAMAGED_WORDS if stitched.is_short else "",
         )
         await self._lanes.request(put_recovered, self._store, self._layout, recovered)
         return failure
@@ -465,7 +467,7 @@ class Recovery:
             left = sorted({track.peer_id for track in spool.facts.tracks.values()})
             changes: dict[str, object] = {"unfinished": tuple(left) or None}
             if spool.facts.stop is None:
-                how = {"message": "the attempt was lost: its media ends with its last checkpoint"}
+                how = {"message": "; ".join(filter(None, (LOST_WORDS, spool.damage())))[:512]}
                 changes |= {**how, "attempts": tuple(row.model_copy(update=how) for row in manifest.attempts)}
             put_attempt(self._store, self._layout, attempt, manifest.model_copy(update=changes))
 

@@ -103,6 +103,8 @@ class TrackFacts:
     """While the spool had no room for it."""
     counters: Mapping[str, int] = field(default_factory=dict)
     """Newest totals: packets, lost, recovered, …"""
+    is_cut: bool = False
+    """The end of its log is damaged: there were more frames. Known once it was walked."""
     abridged: bool = False
     """Its first reports were given back: the beginning of its timeline cannot be made again."""
 
@@ -175,6 +177,8 @@ class SpoolFacts:
     unrecorded: list[Unrecorded] = field(default_factory=list)
     pauses: list[Span] = field(default_factory=list)
     disconnects: list[Span] = field(default_factory=list)
+    unread: list[Span] = field(default_factory=list)
+    """Stretches of which the journals are damaged: who came, left or was muted then nobody knows."""
     stop: StopFacts | None = None
 
     @property
@@ -440,6 +444,11 @@ class Folder:
         track = self._track(fields)
         if track is not None:
             track.abridged = True
+
+    def _on_unread(self, at: int, fields: _Fields) -> None:
+        since = fields.number("since_ns", at) + self._shift_ns
+        if 0 <= since <= at and len(self.facts.unread) < _MAX_EVENTS:
+            self.facts.unread.append(Span(since, at))
 
     def _on_stop(self, at: int, fields: _Fields) -> None:
         self._end_crash(at)  # the call was over before the successor was in it

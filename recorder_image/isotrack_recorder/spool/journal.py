@@ -27,6 +27,7 @@ CLOCK_MONOTONIC in nanoseconds, as are all `…_ns` fields but `wall_ns` (Unix t
 | disconnected / reconnected | reason | connection to the SFU lost / whole again |
 | counters | track, packets, lost, recovered, late, duplicates, frames, bytes, plis, nacks, key_frames, filler, damaged, size_changes, last_packet_age_ms | running totals, every 5 s and at the end |
 | abridged | track | only in a journal's past: reports of this log were left out, for its frames are placed |
+| unread | since_ns | never written while recording: behind the line of `since_ns`, some that could not be read; in a journal's past, and made by its reader |
 | stop | reason, message, error | capture is over (`StopReason`; `error`: reason of the error tree, where it failed); last line of an orderly journal |
 """
 
@@ -39,6 +40,7 @@ from typing import Any, Final
 
 VERSION: Final = 1
 MAX_LINE_BYTES: Final = 64 * 1024
+UNREAD_EVENT: Final = "unread"
 _CRC_MEMBER: Final = b',"crc":"'
 
 
@@ -60,6 +62,11 @@ def decode_line(line: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):  # not JSON, or nested a thousand deep
         return None
     return fields if isinstance(fields, dict) and "e" in fields and "at" in fields else None
+
+
+def behind_hole(line: bytes) -> bytes:
+    """What of a line lies behind zeros: where a piece of a copy is missing they are in its place, and no line has any."""
+    return line.rpartition(b"\0")[2]
 
 
 def decode_journal(data: bytes) -> Iterator[dict[str, Any]]:

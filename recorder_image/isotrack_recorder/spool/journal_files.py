@@ -5,7 +5,8 @@
     journal.000002.ndjson …      the writer begins the next one where the last was full
 
 Read as one stream: the past, then the segments behind it. A JournalReader follows it while it grows and never reads a torn last
-line; it is read again when it is whole. A damaged line costs itself alone, and is counted.
+line; it is read again when it is whole. A damaged line costs itself alone, is counted, and is told as an event: from when until when
+nothing is known.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from .journal import MAX_LINE_BYTES, decode_line
+from .journal import MAX_LINE_BYTES, UNREAD_EVENT, behind_hole, decode_line
 
 PAST_NAME: Final = "journal.past"
 THROUGH_EVENT: Final = "past"
@@ -45,6 +46,10 @@ class JournalReader:
         self._offset = 0
         self.damaged = 0
         """Lines that could not be read."""
+        self._read_at: object = None
+        """`at` of the newest line that could be."""
+        self._has_skipped = False
+        """Behind it came some that could not."""
 
     @property
     def position(self) -> tuple[int, int]:
@@ -65,7 +70,7 @@ class JournalReader:
             torn = yield from self._segment()
             if not goes_on:
                 return
-            self.damaged += torn
+            self._skip(torn)
             self.number, self._offset = self.number + 1, 0
 
     def _past(self) -> Iterator[dict[str, Any]]:
@@ -100,12 +105,20 @@ class JournalReader:
             if not whole and len(line) <= MAX_LINE_BYTES:
                 return True
             self._offset += len(line)  # of the past this means nothing: it is read in one go
-            event = decode_line(line[:-1]) if whole else None
-            if event is not None:
-                yield event
-            else:
-                self.damaged += 1
+            intact = behind_hole(line)
+            event = decode_line(intact[:-1]) if whole else None
+            self._skip(event is None or len(intact) < len(line))
+            if event is None:
+                continue
+            if self._has_skipped and isinstance(self._read_at, int):
+                yield {"e": UNREAD_EVENT, "at": event["at"], "since_ns": self._read_at}
+            self._read_at, self._has_skipped = event["at"], False
+            yield event
         return False
+
+    def _skip(self, lines: int) -> None:
+        self.damaged += lines
+        self._has_skipped = self._has_skipped or lines > 0
 
 
 def read_lines(folder: Path, through: int) -> Iterator[bytes]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from .journal import decode_line, encode_line
+from .journal import UNREAD_EVENT, behind_hole, decode_line, encode_line
 from .journal_files import PAST_NAME, THROUGH_EVENT, journal_numbers, journal_path, read_lines
 
 
@@ -44,11 +44,19 @@ def abridge(lines: Iterable[bytes], taken: Mapping[str, Taken]) -> Iterator[byte
     """
     totals: dict[str, bytes] = {}
     written = b""
+    has_skipped = False
     abridged: set[str] = set()
+    read_at: object = None
     for line in lines:
-        event = decode_line(line[:-1])
+        intact = behind_hole(line)
+        event = decode_line(intact[:-1])
+        has_skipped = has_skipped or event is None or len(intact) < len(line)
         if event is None:
             continue
+        line = intact
+        if has_skipped and isinstance(read_at, int) and isinstance(event["at"], int):
+            yield encode_line(UNREAD_EVENT, event["at"], {"since_ns": read_at})
+        read_at, has_skipped = event["at"], False
         log = str(event.get("track", ""))
         at = event["at"] if isinstance(event["at"], int) else _NEVER
         done = taken.get(log, NOTHING)

@@ -186,6 +186,8 @@ class Spool:
         torn = ending is _Ending.TORN and self.facts.stop is not None and self.over
         if torn or ending is _Ending.DAMAGED:
             self._broken.setdefault(key, {})
+            if track is not None:
+                track.is_cut = True
 
     def frames(self, key: str, start: Position = BEGINNING) -> Iterator[tuple[Record, Position]]:
         """Walk the same one by one, each with the position behind it."""

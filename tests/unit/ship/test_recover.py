@@ -25,6 +25,7 @@ from isotrack_recorder.finalise.session import SessionStream
 from isotrack_recorder.pod.decisions import is_left_behind
 from isotrack_recorder.pod.finaliser import finish_quiet
 from isotrack_recorder.ship.abandoned import find_folders
+from isotrack_recorder.ship.checkpoint import decode_head, head_bytes, is_journal
 from isotrack_recorder.ship.checkpoints import Checkpoints, sign_of_life_seconds
 from isotrack_recorder.ship.claim import claim_attempt
 from isotrack_recorder.ship.commit import conclude
@@ -663,6 +664,14 @@ async def test_what_could_not_be_made_stays_for_another_version(
     assert not bucket.checkpoints()
 
 
+LEAVERS = (
+    ("alice", "microphone", "opus", tone(opus_packets(125), 0.0)),
+    ("carol", "camera", "vp8", steady(video_frames(75), 0.0, 1 / 30)),
+    ("bob", "microphone", "opus", tone(opus_packets(300), 0.0)),
+)
+"""Two send for two and a half seconds, one for six."""
+
+
 def damage(bucket: Bucket, number: int, how: str) -> None:
     """Something happens to a checkpoint."""
     key = bucket.checkpoints()[number - 1]
@@ -701,6 +710,42 @@ async def test_a_damaged_checkpoint_costs_what_it_held_and_is_told(bucket: Bucke
     before = dict(bucket.store.objects)
     await bucket.recovery("again").finalise()
     assert bucket.store.objects == before
+
+
+@pytest.mark.parametrize("how", ["gone", "only journals"])
+async def test_the_end_of_who_left_within_a_lost_checkpoint_is_told_as_lost(bucket: Bucket, how: str) -> None:
+    """That it was said there, too, made it the sender's silence, and of pictures nothing at all."""
+    call = Call(bucket.spool(1))
+    for number, (who, kind, codec, frames) in enumerate(LEAVERS, 1):
+        log, peer = f"t000{number}", f"PA_{who}"
+        call.person(peer, who, 0.0, None if who == "bob" else 2.6)
+        call.track(log, peer, who, kind, codec, 0.0)
+        rate = 48_000 if codec == "opus" else 90_000
+        call.frames(log, Sender(), rate, frames, reports=[1.0, 3.1, 5.0] if who == "bob" else ())
+        if who != "bob":
+            call.event("track_ended", 2.55, track=log, reason="left")
+    call.event("size", 0.1, track="t0002", timestamp=0, width=160, height=120, rotation=0)
+    checkpoints = bucket.begin(1)
+    for moment in (1.0, 2.0, 3.0, 6.0):
+        call.write(until=moment)
+        checkpoints.ship()
+    key = bucket.checkpoints()[2]
+    if how == "gone":
+        del bucket.store.objects[key]
+    else:
+        body = bucket.store.objects[key]
+        head = decode_head(body[: head_bytes(body)])
+        whole = head_bytes(body) + sum(part.length for part in head.slices if is_journal(part.path))
+        bucket.store.objects[key] = body[:whole]
+    await bucket.recovery().finalise()
+    whole_recording = bucket.recording()
+    assert (whole_recording.complete, "checkpoints are missing or damaged" in whole_recording.message) == (False, True)
+    for file in whole_recording.files:
+        [track] = file.tracks
+        [gap] = [gap for gap in track.gaps if gap.reason is GapReason.LOST]
+        assert gap.start_ms == pytest.approx(2000, abs=60), file.user_id
+        assert gap.start_ms + gap.duration_ms >= 2480, file.user_id
+        assert gap.start_ms + gap.duration_ms <= 3200, file.user_id
 
 
 @pytest.mark.parametrize("goes_on", [False, True])

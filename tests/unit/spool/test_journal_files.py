@@ -230,3 +230,16 @@ def test_lines_of_no_sense_are_kept_or_left_out_but_upset_nothing() -> None:
     ]
     left = list(abridge(lines, {"t0001": Taken(9, 9)}))
     assert left == [lines[0], encode_line("abridged", 5, {"track": "t0001"})]
+
+
+def test_what_a_damaged_line_leaves_unknown_is_told_from_the_past_too(tmp_path: Path) -> None:
+    folder = write(tmp_path, 30, 1024)
+    path = journal_path(folder, 2)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([lines[0], *(b"\0" * len(line) for line in lines[1:4]), *lines[4:]]))
+    before = facts_of(tmp_path)
+    [span] = before.unread
+    assert span.end_ns is not None
+    assert 0 < span.start_ns < span.end_ns < 30 * SECOND
+    assert give_back_journal(folder, 3, {}) > 0
+    assert facts_of(tmp_path).unread == [span]
