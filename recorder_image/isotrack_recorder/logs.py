@@ -35,8 +35,9 @@ class _Formatter(logging.Formatter):
         at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         if self._as_json:
             trace = {"trace": self.formatException(record.exc_info)} if record.exc_info else {}
+            # NB: twice, to stand first and to hold against a field of the same name
             head = {"at": at, "level": record.levelname.lower(), "logger": record.name, "event": record.getMessage()}
-            return json.dumps({**head, **fields, **trace}, ensure_ascii=False, default=str)
+            return json.dumps({**head, **fields, **head, **trace}, ensure_ascii=False, default=str)
         tail = "".join(f" {key}={value}" for key, value in fields.items())
         trace_text = f"\n{self.formatException(record.exc_info)}" if record.exc_info else ""
         return f"{at} {record.levelname.lower():7} {record.getMessage()}{tail}{trace_text}"

@@ -35,7 +35,7 @@ class Shedding:
             log.warning("room of the spool is unknown", extra={"fields": {"why": error.strerror}})
         before, self.level = self.level, level_of(self.usage.grown_by(growth).ratio, self.level)
         if self.level is not before:
-            fields = {"level": self.level, "used": self.usage.used, "capacity": self.usage.capacity}
+            fields = {"room": self.level, "used": self.usage.used, "capacity": self.usage.capacity}
             log.warning("room of the spool changed", extra={"fields": fields})
         return self.level is not before
 

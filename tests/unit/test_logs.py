@@ -39,6 +39,15 @@ def test_a_pod_logs_json_from_info_on_whatever_it_is_told(environ: dict[str, str
     assert len(first["name"]) == 501
 
 
+def test_a_field_does_not_pass_itself_off_as_the_level() -> None:
+    """A spool that fills up was logged with the level CameraShed."""
+    stream = io.StringIO()
+    configure_logging({}, stream)
+    logging.getLogger("x").warning("full", extra={"fields": {"level": "CameraShed", "used": 1}})
+    line = json.loads(stream.getvalue())
+    assert (line["level"], line["used"], list(line)[:2]) == ("warning", 1, ["at", "level"])
+
+
 def test_the_command_line_shows_errors_as_text() -> None:
     (line,) = lines({}, default_level="error", default_format="text")
     assert line.endswith("error   stopped")
