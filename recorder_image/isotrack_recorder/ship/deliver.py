@@ -201,6 +201,8 @@ class Delivery:
         """
         self._spool.over = everything
         turn = await self._lanes.file_job(self._begin_turn, everything)
+        if not everything and self._waits_for_storage() and (await self._lanes.file_job(self._budget)).scarce:
+            return 0
         failures: list[BaseException] = []
         finished = 0
         while turn:
@@ -218,6 +220,10 @@ class Delivery:
         if failures:
             raise _one_of(failures)
         return finished
+
+    def _waits_for_storage(self) -> bool:
+        """NB: only where checkpoints ask it again and again. Else nobody would notice that it is back."""
+        return self._store.trouble is not None and self.copied is not None and self.copied() is not None
 
     async def _sending(self, errand: Errand) -> int:
         async with self._sends:

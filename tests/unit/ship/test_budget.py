@@ -21,9 +21,12 @@ GIB = 1024 * MIB
         pytest.param(Usage(600 * MIB, 1000 * MIB), Budget(50 * MIB, tight=True), id="half-of-what-is-left"),
         pytest.param(Usage(599 * MIB, 1000 * MIB), Budget(50 * MIB + MIB // 2, tight=False), id="just-not-tight"),
         pytest.param(Usage(699 * MIB, 1000 * MIB), Budget(1000 * MIB // 128, tight=True), id="the-least"),
-        pytest.param(Usage(97 * GIB, 100 * GIB), Budget(PART_BYTES, tight=True), id="a-part-on-a-large-disk"),
-        pytest.param(Usage(20 * MIB, 16 * MIB), Budget(256 * 1024, tight=True), id="more-than-full"),
-        pytest.param(Usage(0, 0), Budget(256 * 1024, tight=True), id="nothing-known"),
+        pytest.param(Usage(799 * MIB, 1000 * MIB), Budget(1000 * MIB // 128, tight=True), id="just-not-scarce"),
+        pytest.param(
+            Usage(97 * GIB, 100 * GIB), Budget(PART_BYTES, tight=True, scarce=True), id="a-part-on-a-large-disk"
+        ),
+        pytest.param(Usage(20 * MIB, 16 * MIB), Budget(256 * 1024, tight=True, scarce=True), id="more-than-full"),
+        pytest.param(Usage(0, 0), Budget(256 * 1024, tight=True, scarce=True), id="nothing-known"),
     ],
 )
 def test_budgets(usage: Usage, budget: Budget) -> None:

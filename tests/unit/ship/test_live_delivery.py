@@ -30,7 +30,7 @@ from isotrack_recorder.ship.live import keep_delivering
 from isotrack_recorder.ship.reclaim import reclaim
 from isotrack_recorder.ship.recover import Recovery
 from isotrack_recorder.ship.standalone import finish_recording
-from isotrack_recorder.ship.store import PART_BYTES, Part, Streamed
+from isotrack_recorder.ship.store import PART_BYTES, Part, Streamed, Trouble
 from isotrack_recorder.spool import writer as writer_module
 from isotrack_recorder.spool.reader import Position
 from isotrack_recorder.spool.records import Flag
@@ -281,6 +281,29 @@ async def test_a_backlog_of_many_people_is_muxed_by_room(
     await delivery.finish(OVER)
     assert media(store) == made_locally(tmp_path / "whole", tmp_path / "local")
     assert most < 0.75 * capacity, f"{most / capacity:.2f} of the disk"
+
+
+async def test_on_a_full_disk_nothing_is_muxed_while_the_storage_is_away(
+    spool: Path, store: CountingStore, lanes: Lanes
+) -> None:
+    """Nothing of it could be sent, and nothing be given back: it only took what is left for sound, and came to the volume's limit."""
+    call = LiveSpool(spool, people=4, segment_bytes=256 * 1024)
+    call.run(40)
+    checkpoints = Checkpoints(spool, a_shipping_intent(), store)
+    delivery = Delivery(spool, a_shipping_intent(), store, lanes, room=Room(spool, round(folder_bytes(spool) / 0.85)))
+    delivery.copied = lambda: checkpoints.sent
+    store.trouble = Trouble("StorageUnavailable", "away")
+    before = folder_bytes(spool)
+    for _ in range(3):
+        assert await delivery.round() == 0
+    assert folder_bytes(spool) - before < 64 * 1024
+    store.trouble = None
+    await checkpoints.flush(lanes)
+    await delivery.round()
+    assert folder_bytes(spool / "ship" / "parts") > 0, "it goes on"
+    call.stop()
+    await delivery.finish(OVER)
+    assert len(media(store)) == 4
 
 
 async def test_what_all_sessions_together_mux_before_it_is_sent_is_bounded(
