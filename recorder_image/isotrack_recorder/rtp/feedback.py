@@ -1,6 +1,6 @@
 """When a receiver says what (RFC 4585, RFC 3550 section 6): one schedule for all streams of a connection.
 
-Losses are asked for as soon as a batch of packets showed them, key frames when a track wants one, transport-wide
+Losses are asked for as soon as a batch of packets showed them, those of all streams in one datagram, key frames when a track wants one, transport-wide
 feedback every 50 ms, reports, the bandwidth estimate and requests for regular key frames every second. The estimate (REMB) is one constant for the
 whole connection: a recorder wants the top layer and leaves adaptation to the SFU, and per-track estimates would be
 taken for the connection's. Where it was negotiated, extended reports measure the round trip.
@@ -9,7 +9,7 @@ taken for the connection's. Where it was negotiated, extended reports measure th
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,6 +24,7 @@ from isotrack_recorder.rtp.rtcp import (
     build_pli,
     build_receiver_reports,
     build_remb,
+    together,
 )
 from isotrack_recorder.rtp.stream import Stream
 from isotrack_recorder.rtp.track import Track
@@ -115,8 +116,8 @@ class Feedback:
             for stream in streams:
                 if now_ns - stream.arrival_ns < FLOWING_NS:
                     stream.assembler.track.want_key_by_clock(now_ns)
-        for stream in gappy:
-            self._ask(stream, now_ns, send)
+        for datagram in together(packet for stream in gappy for packet in self._requests(stream, now_ns)):
+            send(datagram)
         for track in wanting:
             self._request_key(track, active.get(track.line.track_id), now_ns, send)
         if now_ns >= self._transport_due:
@@ -127,11 +128,10 @@ class Feedback:
             self._report_due = now_ns + REPORT_NS
             self._report(streams, now_ns, send)
 
-    def _ask(self, stream: Stream, now_ns: int, send: Callable[[bytes], None]) -> None:
+    def _requests(self, stream: Stream, now_ns: int) -> Iterator[bytes]:
         form = stream.assembler.form
         if form is not None and form.nack:
-            for packet in build_nacks(self._ssrc, stream.ssrc, stream.asks(now_ns)):
-                send(packet)
+            yield from build_nacks(self._ssrc, stream.ssrc, stream.asks(now_ns))
 
     def _request_key(self, track: Track, stream: Stream | None, now_ns: int, send: Callable[[bytes], None]) -> None:
         ssrc = stream.ssrc if stream is not None else next(iter(track.line.ssrcs), 0)

@@ -31,6 +31,7 @@ FMT_PLI: Final = 1
 FMT_FIR: Final = 4
 FMT_REMB: Final = 15
 
+MAX_COMPOUND_BYTES: Final = 1200
 MAX_REPORT_BLOCKS: Final = 31
 MAX_NACK_ENTRIES: Final = 250
 MAX_REMB_SSRCS: Final = 250
@@ -175,6 +176,18 @@ def build_nacks(sender: int, source: int, sequences: Iterable[int]) -> Iterator[
     for start in range(0, len(entries), MAX_NACK_ENTRIES):
         some = b"".join(entries[start : start + MAX_NACK_ENTRIES])
         yield _feedback(TRANSPORT_FEEDBACK, FMT_NACK, sender, source, some)
+
+
+def together(packets: Iterable[bytes]) -> Iterator[bytes]:
+    """Put packets of feedback into as few datagrams as they fit in (RFC 5506): sending one costs more than what is in it."""
+    compound = b""
+    for packet in packets:
+        if compound and len(compound) + len(packet) > MAX_COMPOUND_BYTES:
+            yield compound
+            compound = b""
+        compound += packet
+    if compound:
+        yield compound
 
 
 def build_pli(sender: int, source: int) -> bytes:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.load import requests
 from isotrack_api.base import MediaKind
 from isotrack_recorder.codecs.registry import CODECS
 from isotrack_recorder.errors import ParseError
@@ -477,6 +478,18 @@ def test_lost_packets_are_asked_for_and_rtx_brings_them() -> None:
     assert bench.camera.data == [frame]
     counters = bench.plane.track_counters()["TR_cam"]
     assert (counters.recovered, counters.lost, counters.nacks) == (1, 0, 1)
+
+
+def test_losses_of_many_streams_are_asked_for_in_one_datagram() -> None:
+    """Each datagram that is sent costs the process more than the requests in it."""
+    lines = [replace(CAMERA, mid=str(n), track_id=f"TR_{n}", ssrcs=(n,), repair_ssrcs={}) for n in range(1, 6)]
+    bench = Bench(*lines)
+    for line in lines:
+        (ssrc,) = line.ssrcs
+        first, _, third = bench.video(vp8_frame(0, key=True, size=3000), sequence=ssrc, timestamp=0, ssrc=ssrc)
+        bench.rtp(first, third)
+    (asked,) = [packet for packet in bench.tick(10) if packet[1] == 205]
+    assert set(requests(asked)) == {(ssrc, ssrc + 1) for ssrc in range(1, 6)}
 
 
 def extended(packets: list[bytes]) -> list[bytes]:

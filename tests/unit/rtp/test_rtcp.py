@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -21,6 +22,7 @@ from isotrack_recorder.rtp.rtcp import (
     build_receiver_reports,
     build_remb,
     parse_compound,
+    together,
 )
 
 
@@ -46,6 +48,15 @@ def test_nacks_ask_for_exactly_the_missing_from_any_start(start: int, steps: set
 
 def test_nothing_missing_writes_nothing() -> None:
     assert list(build_nacks(1, 2, [])) == []
+
+
+@given(words=st.lists(st.integers(3, 300), max_size=40))
+def test_requests_of_many_streams_share_as_few_datagrams_as_pass_any_path(words: list[int]) -> None:
+    packets = [bytes((number, *[0] * (4 * size - 1))) for number, size in enumerate(words)]
+    datagrams = list(together(packets))
+    assert b"".join(datagrams) == b"".join(packets)
+    assert all(0 < len(datagram) <= 1200 for datagram in datagrams)
+    assert all(len(one) + 4 * words[other[0]] > 1200 for one, other in pairwise(datagrams))
 
 
 def test_receiver_report_has_blocks_of_thirty_one_and_a_name_in_each() -> None:
