@@ -51,7 +51,8 @@ HOLD_ROUND_TRIPS: Final = 7
 MAX_HOLD_NS: Final = 1_000_000_000
 """It never holds longer than this."""
 
-_Held = tuple[int, int, int, Octets, int]
+_Held = tuple[int, int, int, list[Octets], int]
+"""Packets that follow each other, as `run` takes them: payload type, timestamp, marker, payloads, arrival of the first."""
 
 
 class Missing:
@@ -81,6 +82,7 @@ class Stream:
         "_futile",
         "_held",
         "_highest",
+        "_holding",
         "_last_report",
         "_last_report_ns",
         "_missing",
@@ -132,6 +134,9 @@ class Stream:
         """Earlier packets than the first one that came are waited for."""
         self._highest = 0xFFFF
         self._held: dict[int, _Held] = {}
+        """By the number of the first packet. From `next` to the highest that came, each packet is in here or missing."""
+        self._holding = 0
+        """Packets in there."""
         self._missing: dict[int, Missing] = {}
         self._abandoned: dict[int, int] = {}
         """Sequence number → when the wait for it began."""
@@ -186,16 +191,16 @@ class Stream:
             self._take_run(payload_type, timestamp, marker, payloads, began_ns)
             return
         last = len(payloads) - 1
-        behind = max(due - 1, self._highest) + 1
-        if self._missing and sequence == behind & 0xFFFF and len(self._held) + last < MAX_HELD:
-            # More of what comes behind a hole: nearly all that is held
+        distance = _signed(sequence - due)
+        if (
+            due + distance > max(due - 1, self._highest)
+            and distance + last < MAX_JUMP
+            and self._holding + last < MAX_HELD
+        ):
+            # Behind a hole: nearly all that is held
             self.arrival_ns = ended_ns
             self.received += len(payloads)
-            self._highest = behind + last
-            held = self._held
-            for extended, payload in enumerate(payloads, behind):
-                held[extended] = (payload_type, timestamp, 0, payload, began_ns)
-            held[self._highest] = (payload_type, timestamp, marker, payloads[last], ended_ns)
+            self._hold(due + distance, (payload_type, timestamp, marker, payloads, began_ns))
             return
         for index, payload in enumerate(payloads):
             at_ns = ended_ns if index == last else began_ns
@@ -321,23 +326,25 @@ class Stream:
                 self._came_late(arrival_ns - since_ns)
             else:
                 self._repeated()
-        elif extended in self._held:
+        elif extended <= self._highest and extended not in self._missing:
             self._repeated()
         else:
-            self._hold(extended, (payload_type, timestamp, marker, payload, arrival_ns))
+            self._hold(extended, (payload_type, timestamp, marker, [payload], arrival_ns))
 
-    def _hold(self, extended: int, packet: _Held) -> None:
-        arrival_ns = packet[4]
+    def _hold(self, extended: int, packets: _Held) -> None:
+        """Hold what does not come in order: one packet, or a run behind all that came so far."""
+        *_, payloads, arrival_ns = packets
         highest = max(self.next - 1, self._highest)
         if extended > highest:
             for sequence in range(highest + 1, extended):
                 self._missing[sequence] = Missing(arrival_ns, self._patience_ns)
-            self._highest = extended
+            self._highest = extended + len(payloads) - 1
         else:
             self._fill(extended, arrival_ns)
-        self._held[extended] = packet
+        self._held[extended] = packets
+        self._holding += len(payloads)
         self.gappy.add(self)
-        while len(self._held) > MAX_HELD or len(self._missing) > MAX_MISSING:
+        while self._holding > MAX_HELD or len(self._missing) > MAX_MISSING:
             self._abandon(arrival_ns)
 
     def _fill(self, sequence: int, arrival_ns: int) -> None:
@@ -384,10 +391,14 @@ class Stream:
     def _release(self) -> None:
         """Hand on what is held without a hole before it."""
         held = self._held
-        take = self._take
-        while (packet := held.pop(self.next, None)) is not None:
-            self.next += 1
-            take(*packet)
+        while (packets := held.pop(self.next, None)) is not None:
+            payload_type, timestamp, marker, payloads, arrival_ns = packets
+            self.next += len(payloads)
+            self._holding -= len(payloads)
+            if len(payloads) > 1:
+                self._take_run(payload_type, timestamp, marker, payloads, arrival_ns)
+            else:
+                self._take(payload_type, timestamp, marker, payloads[0], arrival_ns)
         if not self._missing:
             self.gappy.discard(self)
 
@@ -396,11 +407,11 @@ class Stream:
         if self._begins:
             self._begin_now()
             return
-        behind = min(self._held)
-        for sequence in range(self.next, behind):
-            missing = self._missing.pop(sequence, None)
-            self._abandoned[sequence] = now_ns if missing is None else missing.since_ns
-            self._futile += missing is not None and missing.tries > 1
+        behind = self.next
+        while (missing := self._missing.pop(behind, None)) is not None:
+            self._abandoned[behind] = missing.since_ns
+            self._futile += missing.tries > 1
+            behind += 1
         while len(self._abandoned) > MAX_REMEMBERED:
             del self._abandoned[next(iter(self._abandoned))]
         self.assembler.lost(behind - self.next, now_ns)
