@@ -116,6 +116,7 @@ class Sweeper:
             namespace=namespace,
             image=self._settings.recorder_image,
             pull_secrets=self._settings.recorder_pull_secrets,
+            interval_seconds=self._settings.sweep_seconds,
             watch_seconds=self._settings.sweep_watch_seconds,
             at_work=at_work,
         )

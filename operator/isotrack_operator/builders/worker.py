@@ -44,7 +44,7 @@ DEADLINE_SECONDS = 86400
 """For all tries together. An outage of the storage may last an hour; a day of a large call is as many hours of fetching, making and
 sending as there are hundreds of gigabytes."""
 SWEEP_KEPT_SECONDS = 300
-"""How long a sweep that is over stays for `kubectl logs`."""
+"""How long a sweep that is over stays beyond the next one, which tells how it ended."""
 
 
 def build_finaliser(
@@ -93,6 +93,7 @@ def build_sweep(
     namespace: str,
     image: str,
     pull_secrets: Sequence[str] = (),
+    interval_seconds: float,
     watch_seconds: float,
     at_work: Sequence[str] = (),
 ) -> dict[str, Any]:
@@ -100,6 +101,7 @@ def build_sweep(
 
     Args:
         pull_secrets: Secrets in `namespace` to pull the image with.
+        interval_seconds: Until the next one.
         watch_seconds: For how long nobody may write to one before it is finished.
         at_work: What the folders end with (`names.uid8`) that are left alone whatever they look like.
     """
@@ -114,7 +116,7 @@ def build_sweep(
         {"name": sweep_name(destination, secret), "namespace": namespace, "labels": labels},
         pull_secrets_of(pull_secrets) | spec,
     )
-    job["spec"]["ttlSecondsAfterFinished"] = SWEEP_KEPT_SECONDS
+    job["spec"]["ttlSecondsAfterFinished"] = round(interval_seconds) + SWEEP_KEPT_SECONDS
     return job
 
 

@@ -187,6 +187,7 @@ def test_sweep(golden: Golden) -> None:
         namespace="isotrack-system",
         image="recorder:1",
         pull_secrets=["pull"],
+        interval_seconds=600.0,
         watch_seconds=90.0,
     )
     golden.check("sweep.yaml", built)

@@ -120,6 +120,14 @@ async def test_without_its_secret_no_pod_waits_for_it() -> None:
     assert len(jobs.made) == 2
 
 
+async def test_a_sweep_that_is_over_is_there_when_the_next_one_looks_how_it_ended() -> None:
+    """It was gone after five minutes and the next comes after ten: none was ever counted, nor a failure told."""
+    sweeper, jobs, _ = a_sweeper()
+    await sweeper.sweep()
+    interval = Settings(recorder_image="recorder:1", namespace="n").sweep_seconds
+    assert all(job["spec"]["ttlSecondsAfterFinished"] > interval for job in jobs.jobs.values())
+
+
 async def test_a_sweep_watches_for_as_long_as_the_settings_say() -> None:
     sweeper, jobs, _ = a_sweeper()
     await sweeper.sweep()
