@@ -91,15 +91,7 @@ class Capture:
         self._somebody_left = False
         """Since the last flush: a reader waits to hear that what they sent is written."""
         self._source = open_source(self)
-        self._note(
-            "start",
-            version=VERSION,
-            wall_ns=clock.wall_ns(),
-            boot=clock.boot(),
-            attempt=orders.attempt,
-            recording_uid=orders.recording_uid,
-            tells_written=True,
-        )
+        self._note_process("start")
         if self._paused:
             self._note("paused")
 
@@ -197,7 +189,8 @@ class Capture:
                 progress.armed_at_ms = self._clock.wall_ns() // 1_000_000
                 if progress.started_ns is None:
                     progress.started_ns = self._clock.monotonic_ns()
-                self._note("armed")
+                # NB: with all of it once more: a journal whose first line is damaged would lie in 1970.
+                self._note_process("armed")
                 # Who was there before this process and is not any more left in between, without a word.
                 self._somebody_left = self._somebody_left or self._spool.incarnation > 1
                 self._spool.flush_soon()
@@ -410,6 +403,18 @@ class Capture:
         self.stop(StopReason.INTERNAL_ERROR, str(error))
 
     # What is told
+
+    def _note_process(self, event: str) -> None:
+        """Journal something, and which process this is by which clocks."""
+        self._note(
+            event,
+            version=VERSION,
+            wall_ns=self._clock.wall_ns(),
+            boot=self._clock.boot(),
+            attempt=self._orders.attempt,
+            recording_uid=self._orders.recording_uid,
+            tells_written=True,
+        )
 
     def _note(self, event: str, **fields: object) -> None:
         self._spool.journal(event, self._clock.monotonic_ns(), **fields)

@@ -38,18 +38,17 @@ def read_earlier(spool: Path) -> Earlier:
     earlier = Earlier()
     unrecorded: dict[str, UnrecordedState] = {}
     for folder in sorted(spool.glob("i[0-9][0-9][0-9][0-9]")):
-        wall_minus_monotonic_ns, boot = 0, ""
+        wall_minus_monotonic_ns, boot = None, ""
         for event in JournalReader(folder).events():
+            at, wall_ns = event["at"], event.get("wall_ns")
+            if wall_minus_monotonic_ns is None and isinstance(at, int) and isinstance(wall_ns, int):
+                wall_minus_monotonic_ns, boot = wall_ns - at, str(event.get("boot", ""))
             match event["e"]:
-                case "start":
-                    wall_minus_monotonic_ns = int(event.get("wall_ns", 0)) - int(event["at"])
-                    boot = str(event.get("boot", ""))
                 case "call" if event.get("call_sid"):
                     earlier = replace(earlier, call_sid=str(event["call_sid"]))
-                case "armed" if earlier.armed_at_ms is None:
-                    armed_ns = int(event["at"])
-                    armed_at_ms = (armed_ns + wall_minus_monotonic_ns) // 1_000_000
-                    earlier = replace(earlier, armed_at_ms=armed_at_ms, armed_ns=armed_ns, boot=boot)
+                case "armed" if earlier.armed_at_ms is None and wall_minus_monotonic_ns is not None:
+                    armed_at_ms = (at + wall_minus_monotonic_ns) // 1_000_000
+                    earlier = replace(earlier, armed_at_ms=armed_at_ms, armed_ns=at, boot=boot)
                 case "unrecorded" if len(unrecorded) < MAX_UNRECORDED:
                     with contextlib.suppress(KeyError, ValueError):  # of a process that knew other sources
                         row = _unrecorded(event)

@@ -63,10 +63,11 @@ class Call:
     _logs: dict[str, list[bytes]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.event("start", self.started, version=1, wall_ns=WALL_NS + self._ns(self.started) - MONO_NS,
-                   attempt=self.attempt, recording_uid="0123456789abcdef")  # fmt: skip
+        process = {"version": 1, "wall_ns": WALL_NS + self._ns(self.started) - MONO_NS, "attempt": self.attempt,
+                   "recording_uid": "0123456789abcdef"}  # fmt: skip
+        self.event("start", self.started, **process)
         self.event("call", self.started, call_id="team-a-standup", call_sid="RM_1")
-        self.event("armed", self.started)
+        self.event("armed", self.started, **process)
 
     @staticmethod
     def _ns(at: float) -> int:

@@ -7,7 +7,7 @@ CLOCK_MONOTONIC in nanoseconds, as are all `…_ns` fields but `wall_ns` (Unix t
 |---|---|---|
 | start | version, wall_ns, boot, attempt, recording_uid, tells_written | first line of every journal; pairs wall clock and monotonic clock, and says which boot the latter counts from, and that `written` lines come |
 | call | call_id, call_sid | joined; the session of the call is known |
-| armed | | able to capture (joined, subscribed where anybody is there); after the death of a process, whom this one has not told of by then has left |
+| armed | as start | able to capture (joined, subscribed where anybody is there); after the death of a process, whom this one has not told of by then has left. What start said stands here again, should that line be damaged |
 | participant | peer_id, user_id, name, recorded | a session of a person was seen (`recorded`: allowlist); again when `recorded` changes |
 | participant_left | peer_id, reason | that session is over: its files can be made, once a later line says that its frames are written |
 | written | | after somebody left, or a process died: all frames that were captured before `at` lie in their logs by now |

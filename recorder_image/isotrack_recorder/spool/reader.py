@@ -15,10 +15,10 @@ import os
 import re
 import sys
 from bisect import bisect_right
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from .facts import Folder, SpoolFacts, Walls, by_their_own
 from .journal_files import JournalReader
@@ -130,11 +130,14 @@ class Spool:
         """
         again = Folder(self._walls)
         for number, journal in sorted(self._journals.items()):
-            copy = JournalReader(self.path / f"i{number:04}")
+            copy, begun = JournalReader(self.path / f"i{number:04}"), False
             for event in copy.events():
                 if copy.position > journal.position:
                     break  # not taken in yet
+                if not begun:
+                    self._begin(number, event, again)
                 again.add(number, event)
+                begun = True
         for key in keys:
             self.facts.tracks[key].reports = again.facts.tracks[key].reports
             self.facts.tracks[key].losses = again.facts.tracks[key].losses
@@ -244,10 +247,23 @@ class Spool:
         journal = self._journals.setdefault(number, JournalReader(self.path / f"i{number:04}"))
         news = False
         for event in journal.events():
+            if number not in self._begun:
+                self._begin(number, event, self._folder)
             self._folder.add(number, event)
             self._begun.add(number)
             news = True
         return news
+
+    def _begin(self, number: int, first: Mapping[str, Any], folder: Folder) -> None:
+        """A journal whose first line is damaged begins with what another one says again: of which process, boot and time it is."""
+        if first["e"] == "start" or not isinstance(first["at"], int):
+            return
+        for event in JournalReader(self.path / f"i{number:04}").events():
+            at, wall_ns = event["at"], event.get("wall_ns")
+            if isinstance(at, int) and isinstance(wall_ns, int):
+                moment = {"at": first["at"], "wall_ns": wall_ns - (at - first["at"])}
+                folder.add(number, {**event, "e": "start", **moment})
+                return
 
     def _segments(self, folder: str, log: str, first: int) -> Iterator[tuple[int, Path, bool]]:
         """Segments from number `first` on, and whether nothing is appended to them any more; 0 = from the oldest that is there."""

@@ -26,6 +26,14 @@ def test_facts_are_taken_over_all_incarnations(tmp_path: Path) -> None:
     assert read_earlier(tmp_path) == Earlier(call_sid="RM_1", armed_at_ms=52_500, armed_ns=3_500_000_000, boot="b1")
 
 
+def test_clocks_that_no_line_pairs_tell_no_time(tmp_path: Path) -> None:
+    spool = SpoolWriter(tmp_path)
+    spool.journal("start", 1_000_000_000, wall_ns="hostile", boot="b1")
+    spool.journal("armed", 3_500_000_000)
+    spool.close()
+    assert read_earlier(tmp_path).armed_at_ms is None
+
+
 def test_a_torn_journal_is_read_up_to_the_tear(tmp_path: Path) -> None:
     spool = SpoolWriter(tmp_path)
     spool.journal("start", 1, wall_ns=1)

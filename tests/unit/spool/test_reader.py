@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from isotrack_api.base import MediaKind, TrackSource
 from isotrack_api.manifest import StopReason
+from isotrack_recorder.earlier import read_earlier
 from isotrack_recorder.spool.facts import Folder, Span
 from isotrack_recorder.spool.journal import encode_line
 from isotrack_recorder.spool.reader import BEGINNING, Spool
 from isotrack_recorder.spool.records import MAGIC, Flag, encode_header
-from support.spools import MONO_NS, SECOND, Call, Sender, tone
+from support.spools import MONO_NS, SECOND, WALL_NS, Call, Sender, tone
 
 
 def ns(at: float) -> int:
@@ -293,6 +294,26 @@ def test_another_boot_is_put_on_the_axis_by_its_wall_clock() -> None:
     folder.add(2, {"e": "start", "at": 7 * SECOND, "wall_ns": 5030 * SECOND})
     folder.add(2, {"e": "armed", "at": 8 * SECOND})
     assert folder.facts.last_ns == 1031 * SECOND
+
+
+def test_a_damaged_first_line_costs_nothing_that_stands_in_the_journal_once_more(tmp_path: Path) -> None:
+    """Files had names and dates of 1970, and what later processes captured came eight days after the call and was left out."""
+    a_call(tmp_path).write()
+    again = Call(tmp_path, incarnation=2, started=12.0)
+    again.person("PA_b", "bob", at=13.0)
+    again.write(stop=20.0)
+    whole = read(tmp_path).facts
+    for name in ("i0001", "i0002"):
+        journal = tmp_path / name / "journal.ndjson"
+        journal.write_bytes(b"x" + journal.read_bytes()[1:])
+    spool = read(tmp_path)
+    assert spool.facts == whole
+    assert "2 lines of its journal" in spool.damage()
+    assert read_earlier(tmp_path).armed_at_ms == WALL_NS // 1_000_000
+    reports = [*whole.tracks["i0001/t0001"].reports]
+    del spool.facts.tracks["i0001/t0001"].reports.arrivals[:]
+    spool.restore_taken(["i0001/t0001"])
+    assert [*spool.facts.tracks["i0001/t0001"].reports] == reports
 
 
 @pytest.mark.parametrize("jump", [3600, -3600, 0])
