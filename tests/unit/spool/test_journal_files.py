@@ -229,7 +229,8 @@ def test_lines_of_no_sense_are_kept_or_left_out_but_upset_nothing() -> None:
         encode_line("report", 5, {"track": "t0001"}),
     ]
     left = list(abridge(lines, {"t0001": Taken(9, 9)}))
-    assert left == [lines[0], encode_line("abridged", 5, {"track": "t0001"})]
+    unread = encode_line("unread", 5, {"since_ns": 5})
+    assert left == [lines[0], unread, encode_line("abridged", 5, {"track": "t0001"})]
 
 
 def test_what_a_damaged_line_leaves_unknown_is_told_from_the_past_too(tmp_path: Path) -> None:
