@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import takewhile
 
 from isotrack_api.conditions import ConditionType, Reason
 from isotrack_api.manifest import StopReason
@@ -35,6 +36,9 @@ MAX_FRUITLESS = 5
 """Attempts in a row without media or a settled stay in the call before we give up."""
 RETRY_SECONDS = 2.0
 MAX_RETRY_SECONDS = 60.0
+STALE_SECONDS = 10.0
+"""From taking back an attempt whose join token went stale until the next one. Where our clock is minutes ahead, each of them looks so
+as soon as it is made: shorter makes a Job every other second, longer keeps a node waiting that has come."""
 TAKEN_BACK_SECONDS = 5.0
 """Until we look again whether a pod that is taken back is gone; usually its end is seen before."""
 STOP_PATIENCE = timedelta(minutes=70)
@@ -285,17 +289,19 @@ def agent_may_yet_say_that_it_hands_over(view: View, now: datetime) -> Plan | No
 
 def next_attempt_must_wait(view: View, now: datetime) -> Plan | None:
     """After attempts without any media, pauses grow."""
-    end = _end_of_latest(view)
+    end, latest = _end_of_latest(view), view.latest
     count = fruitless(view.attempts, now)
-    if end is None or end.at is None or count == 0:
+    if end is None or latest is None:
         return None
-    pause = min(RETRY_SECONDS * 2.0 ** (count - 1), MAX_RETRY_SECONDS)
-    left = pause - (now - end.at).total_seconds()
+    pause = min(RETRY_SECONDS * 2.0 ** (count - 1), MAX_RETRY_SECONDS) if count else 0.0
+    if judge.waited_in_vain(latest, now):
+        pause = max(pause, STALE_SECONDS)
+    left = pause - (now - (end.at or now)).total_seconds()
     if left <= 0:
         return None
     return Plan(
         reason=Reason.REPLACING,
-        message=f"attempt {len(view.attempts)} ended: {end.reason}: {end.message}"[:900] + f"; next in {pause:.0f} s",
+        message=f"attempt {latest.n} ended: {end.reason}: {end.message}"[:900] + f"; next in {pause:.0f} s",
         again_after=left,
     )
 
@@ -333,14 +339,8 @@ def plan(view: View, now: datetime) -> Plan:
 
 def fruitless(attempts: Sequence[AttemptView], now: datetime) -> int:
     """How many of the newest ended attempts in a row achieved nothing. Those that no node took, say, had no chance to."""
-    count = 0
-    for attempt in reversed(attempts):
-        if judge.waited_in_vain(attempt, now):
-            continue
-        if judge.ending(attempt) is None or judge.made_progress(attempt):
-            break
-        count += 1
-    return count
+    newest = takewhile(lambda one: judge.ending(one) is not None and not judge.made_progress(one), reversed(attempts))
+    return sum(not judge.waited_in_vain(attempt, now) for attempt in newest)
 
 
 def diagnosis(view: View, attempt: AttemptView, now: datetime) -> Diagnosis | None:

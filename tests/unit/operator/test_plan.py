@@ -312,8 +312,8 @@ def waited(n: int, begun_ago: float, seconds: float = 481) -> dict[str, Any]:
     return {"n": n, "job": job_name(n), "startedAt": ago(begun_ago), **ended}
 
 
-def many_that_waited(*, begun_ago: float = 481 * 2 * MAX_FRUITLESS) -> list[dict[str, Any]]:
-    """Twice as many as may achieve nothing, the newest of which was taken back just now."""
+def many_that_waited(*, begun_ago: float = 481 * 2 * MAX_FRUITLESS + 11) -> list[dict[str, Any]]:
+    """Twice as many as may achieve nothing, the newest of which was taken back a moment ago."""
     return [waited(n + 2, begun_ago - 481 * n) for n in range(2 * MAX_FRUITLESS)]
 
 
@@ -322,6 +322,17 @@ def test_pods_that_no_node_took_do_not_exhaust_a_recording() -> None:
     recording = a_recording().status(startedAt=ago(9000), attempts=many_that_waited())
     found = decide(a_view(recording, jobs=[a_job(1).failed()], pods=[a_pod(1).ended(75)], reports=[capturing(1)]))
     assert (found.verdict, found.start) == (None, 2 * MAX_FRUITLESS + 2)
+
+
+def test_attempts_that_are_taken_back_at_once_do_not_follow_one_another_without_a_pause() -> None:
+    """The operator's clock is ten minutes ahead: each join token looks stale as soon as it is made."""
+    made = [waited(n, 600 + 5 * (9 - n), seconds=601) for n in range(1, 9)]
+    open_one = {"n": 9, "job": job_name(9), "startedAt": ago(600)}
+    for attempts in (made, [*made, open_one]):
+        found = decide(a_view(a_recording().status(attempts=attempts)))
+        assert (found.start, found.verdict) == (None, None)
+        assert found.again_after is not None
+        assert found.again_after > 5
 
 
 def test_pods_that_no_node_took_do_not_hide_those_that_achieved_nothing() -> None:
