@@ -123,8 +123,9 @@ class H265Depacketizer:
         skip = self._don_bytes
         for payload in payloads:
             # |F|   Type    |  LayerId  | TID | DONL (2, if announced) | …
-            if len(payload) < 3 + skip:
-                raise ParseError(f"H.265 payload needs {3 + skip} bytes, got {len(payload)}")
+            least = 3 if fragments else 3 + skip  # the first fragment of a unit alone has a DONL
+            if len(payload) < least:
+                raise ParseError(f"H.265 payload needs {least} bytes, got {len(payload)}")
             kind = payload[0] >> 1 & 0x3F
             if fragments and kind != FU:
                 raise ParseError("H.265 fragmented unit is interrupted")

@@ -107,6 +107,13 @@ def test_decoding_order_numbers_are_stripped_and_obeyed() -> None:
     assert depacketizer.starts_frame(h265_single(TRAIL, don=9))
 
 
+def test_a_last_fragment_may_be_shorter_than_a_decoding_order_number() -> None:
+    depacketizer = H265Depacketizer("sprop-max-don-diff=4")
+    payloads = h265_fragments(TRAIL, len(TRAIL) - 3, don=7)
+    assert len(payloads[-1]) == 4
+    assert depacketizer.frame(payloads).data == annex_b(TRAIL)
+
+
 @pytest.mark.parametrize(
     ("payload", "starts"),
     [
