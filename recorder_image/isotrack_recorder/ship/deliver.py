@@ -58,7 +58,7 @@ TRIES_PER_FILE: Final = 3
 MOST_ROUNDS: Final = 30
 """In a row that fail though the storage answers: it gives back other bytes than it took, say. Pauses between them are up to 10 s."""
 FILES_AT_ONCE: Final = 2
-"""Each holds a part in memory."""
+"""Half of the requests that go at once (`lanes`): the others are left to checkpoints, of which a lost node is made good."""
 AFTER_STOP_SECONDS: Final = 3600.0
 """How long in a row the storage may fail as a finished call's files are shipped. An hour of outage is worth waiting for; behind it
 somebody has to look anyway, and a pod that never ends hides that."""
