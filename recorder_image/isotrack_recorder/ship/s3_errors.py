@@ -128,6 +128,8 @@ def advice(answer: Answer, operation: str, bucket: str, endpoint: str) -> str:
             return f"{place} is in another region: set the storage's region"
         case "400":
             return f"{place} refuses {operation} without a word: renew keys and sessionToken in the storage's secret, or correct its region"
+        case "403":  # of a HEAD, which says no more: a key that was changed looks like a right that is missing
+            return f"{place} refuses {operation} without a word: correct the keys in the storage's secret, or give them that right for the prefix of the recording"
         case "QuotaExceeded":
             return f"{place} is full: raise its quota, or make room"
         case "RequestTimeTooSkewed":

@@ -48,6 +48,7 @@ def test_consequence_of_an_answer(answer: Answer, consequence: Consequence) -> N
         ("PermanentRedirect", 301, "set the storage's region"),
         ("RequestTimeTooSkewed", 403, "set the clock"),
         ("AccessDenied", 403, "denies PutObject"),
+        ("403", 403, "correct the keys in the storage's secret, or give them that right"),
     ],
 )
 def test_advice_says_what_to_do(code: str, status: int, words: str) -> None:
