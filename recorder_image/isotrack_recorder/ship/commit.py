@@ -98,7 +98,9 @@ def _with_recovered(whole: Manifest, attempts: Iterable[Manifest], recovered: Re
             how = {"stop_reason": recovered.stop_reason, "message": recovered.message or whole.message}
             whole = whole.model_copy(update=how)
     missing = recovered.missing if recovered is not None else ""
-    if left:
+    if (
+        left and not missing
+    ):  # NB: as long as some cannot be made, nothing counts as made: that is no word of what is there
         missing = f"checkpoints of attempt {', '.join(map(str, left))} are not there: some sessions are missing"
     if not missing:
         return whole

@@ -766,6 +766,22 @@ async def test_frames_whose_journal_is_gone_stay_in_the_bucket(bucket: Bucket, g
         assert bucket.checkpoints() == left
 
 
+async def test_what_cannot_be_made_of_one_attempt_is_not_told_of_another(bucket: Bucket) -> None:
+    """Everything of the first attempt was there and made, and its checkpoints were told to be gone."""
+    die_at(bucket, 1.0, 2.0)
+    second = bucket.begin(2)
+    for moment in (11.0, 14.0):
+        second_pod(bucket).write(until=moment)
+        second.ship()
+    damage(bucket, 3, "gone")
+    with pytest.raises(IsotrackError, match=r"nothing tells what . tracks are"):
+        await bucket.recovery().finalise()
+    whole = bucket.recording()
+    assert {file.user_id for file in whole.files} == {"alice", "bob"}
+    assert whole.message.startswith("checkpoints are missing or damaged: nothing tells what")
+    assert "checkpoints of attempt" not in whole.message
+
+
 async def test_an_agent_of_an_earlier_version_that_comes_in_late_leaves_nothing_out(bucket: Bucket) -> None:
     """Pods go on with the image that they have as isotrack is upgraded: the successor's manifest has fields that theirs does not know."""
     await drained_and_followed(bucket)
