@@ -32,7 +32,7 @@ from isotrack_recorder.settings import PodPaths
 from isotrack_recorder.ship import retry
 from isotrack_recorder.sources.base import Joined, ParticipantSeen, Ready, SourceHandler, TrackSeen
 from isotrack_recorder.spool.records import Flag
-from isotrack_recorder.spool.room import Room
+from isotrack_recorder.spool.room import Room, WatchedRoom
 from isotrack_recorder.spool.watermarks import segment_bytes
 from isotrack_recorder.spool.writer import SpoolWriter
 from support.bucket import Bucket
@@ -72,7 +72,13 @@ class Studio:
         self.spool = SpoolWriter(spool, segment_bytes(room.measure().capacity))
         intent = a_shipping_intent()
         self.capture = Capture(
-            orders_of(intent), self.spool, SystemClock(), self._open, room.measure, Earlier(), lambda: None
+            orders_of(intent),
+            self.spool,
+            SystemClock(),
+            self._open,
+            WatchedRoom(room.measure, self.spool),
+            Earlier(),
+            lambda: None,
         )
         self.handed_over: Counter[str] = Counter()
         """Frames by track."""

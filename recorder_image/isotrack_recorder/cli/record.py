@@ -25,7 +25,7 @@ from isotrack_recorder.limits import allow_many_files
 from isotrack_recorder.logs import check_choices, configure_logging
 from isotrack_recorder.orders import orders_of
 from isotrack_recorder.sources import base
-from isotrack_recorder.spool.room import Room
+from isotrack_recorder.spool.room import Room, WatchedRoom
 from isotrack_recorder.spool.watermarks import segment_bytes
 from isotrack_recorder.spool.writer import SpoolWriter
 
@@ -73,7 +73,7 @@ async def _record(options: RecordOptions) -> int:
         spool,
         SystemClock(),
         lambda handler: _open_source(options, handler),
-        room.measure,
+        WatchedRoom(room.measure, spool),
         Earlier(),
         news,
     )

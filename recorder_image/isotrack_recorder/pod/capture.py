@@ -36,7 +36,7 @@ from isotrack_recorder.media import MediaListener
 from isotrack_recorder.orders import Orders, read_orders
 from isotrack_recorder.settings import PodPaths, read_paths
 from isotrack_recorder.sources import base
-from isotrack_recorder.spool.room import Room
+from isotrack_recorder.spool.room import Room, WatchedRoom
 from isotrack_recorder.spool.watermarks import segment_bytes
 from isotrack_recorder.spool.writer import SpoolWriter
 
@@ -92,7 +92,7 @@ async def _capture(orders: Orders, paths: PodPaths, earlier: Earlier, terminated
         spool,
         SystemClock(),
         lambda handler: _open_source(orders, earlier, tokens, handler),
-        room.measure,
+        WatchedRoom(room.measure, spool),
         earlier,
         changed=lambda: server.changed(),
     )

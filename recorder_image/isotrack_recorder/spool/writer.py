@@ -17,14 +17,16 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from .journal import MAX_LINE_BYTES, encode_line
 from .journal_files import journal_path
 from .records import HEADER, MAGIC, MAX_FRAME_BYTES, encode_header
+
+T = TypeVar("T")
 
 SEGMENT_BYTES: Final = 32 * 1024 * 1024
 MAX_QUEUED_BYTES: Final = 4 * 1024 * 1024
@@ -230,6 +232,10 @@ class SpoolWriter:
         """Return when the flushes so far are written."""
         while self._pending:
             self._pending.popleft()[0].result()
+
+    def aside(self, work: Callable[[], T]) -> Future[T]:
+        """Have the writing thread do something behind the flushes so far: what asks the disk may wait for it. Not after `close`."""
+        return self._thread.submit(work)
 
     def close(self) -> None:
         """Flush and close all files. Nothing is taken afterwards; flushing once more does nothing."""
