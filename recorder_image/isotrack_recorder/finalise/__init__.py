@@ -8,7 +8,8 @@
     manifest = build_manifest(spool, intent, [entry, …])                   manifest: of this attempt
     manifest = merge_manifests([attempt 1, attempt 2, …])                  manifest: of the recording
 
-    logs → timeline → outputs (which part) → parts → lanes → muxer         what a stream consists of; each has plain data for its state
+    logs → timeline → succession (which lane) → outputs (which part) → files, parts → lanes → muxer
+                                                                           what a stream consists of; each has plain data for its state
 
 All of it is deterministic: the same spool and intent give the same names and the same bytes, in one go or in any steps, by one process
 or by several that hand on `stream.save()`.

@@ -19,7 +19,7 @@ from isotrack_recorder.timeline.placement import SECOND
 from isotrack_recorder.timeline.reports import Report
 from isotrack_recorder.timeline.session import WINDOW_SECONDS, LogTimeline
 
-from .codecs import can_be_written, codec_index
+from .codecs import can_be_written, codec_index, is_usable
 from .lanes import Placed
 from .overlap import Shift
 
@@ -169,6 +169,20 @@ class LogWalk:
             codec = self.track.codecs[index].codec
             self.known = (index, codec if can_be_written(codec, self.track.kind) else None)
         return self.known[1]
+
+    def is_usable(self, head: Placed) -> bool:
+        """Whether the next frame can be written."""
+        codec = self.codec_of(head.codec)
+        begun = self.state.begun and head.codec == self.state.codec
+        return codec is not None and is_usable(self.track.kind, codec.name, head.data, key=head.key, begun=begun)
+
+    def first_usable(self, limit_ns: int | None) -> Placed | None:
+        """The next frame that can be written, as `peek` shows it; those before it are taken."""
+        while (head := self.peek(limit_ns)) is not None:
+            if self.is_usable(head):
+                return head
+            self.take()
+        return None
 
     def peek(self, limit_ns: int | None) -> Placed | None:
         """The next frame placed before `limit_ns` (None: any whose place is decided), without taking it."""

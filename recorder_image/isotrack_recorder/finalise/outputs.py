@@ -14,7 +14,7 @@ All state is plain data. Nothing here looks ahead but for `Lanes`: what is decid
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -202,6 +202,11 @@ class Router:
             if name != NOWHERE:
                 names.append(name)
         return names
+
+    def note_full(self, names: Collection[str]) -> None:
+        """These parts have reached their greatest size."""
+        for output in self._stage.outputs if names else ():
+            output.full |= output.latest in names
 
     def _first_of(self, layer: int, output_type: OutputType) -> Output:
         """The output of the first lanes: a new one, or that of an earlier spell of the session."""
