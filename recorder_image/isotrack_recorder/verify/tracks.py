@@ -28,6 +28,8 @@ UNDECLARED_MS: Final = 200.0
 """Of a gap may lie outside of what is declared: the picture before it stands for a while."""
 SILENCE_MS: Final = 50.0
 """Put in and not declared: each gap is rounded to whole milliseconds."""
+_LEAST_SILENT: Final = 0.1
+"""Of a declared gap: short ones with less than 100 ms between them are told as one, comfort noise with them (and by earlier versions any sound)."""
 _OPUS_SILENCE_BYTES: Final = 3
 
 
@@ -88,7 +90,7 @@ def _sound(file: ManifestFile, track: ManifestTrack, stream: SeenStream) -> Iter
 
 
 def _not_silent(file: ManifestFile, track: ManifestTrack, stream: SeenStream) -> Iterator[Gap]:
-    """Declared gaps in which there is less silence than is missing; of those that are no losses, none: comfort noise may lie in them."""
+    """Declared gaps in which there is hardly any silence."""
     known_ms = stream.silent[-1].end_ms if len(stream.silent) == MAX_HOLES else float(file.duration_ms)
     silent = iter(stream.silent)
     stretch = next(silent, None)
@@ -103,8 +105,8 @@ def _not_silent(file: ManifestFile, track: ManifestTrack, stream: SeenStream) ->
             if stretch.end_ms > end:
                 break
             stretch = next(silent, None)
-        missing = inside * gap.counted_ms / gap.duration_ms if gap.reason in LOSSES else SOUND_MS
-        if inside >= 2 * SILENCE_MS and end <= known_ms and found < missing - SILENCE_MS * (gap.reason in LOSSES):
+        least = max(SOUND_MS, _LEAST_SILENT * inside * gap.counted_ms / gap.duration_ms)
+        if inside >= 2 * SILENCE_MS and end <= known_ms and found < least:
             yield gap
 
 

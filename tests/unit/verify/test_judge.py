@@ -234,10 +234,11 @@ def test_what_contradicts_the_manifest_is_named(found: Seen, problem: str | None
         pytest.param(
             file(sound(gaps=(gap(3_000, 200),)), film()), "there is sound at 3.00 s of the file, where the manifest", id="gap-elsewhere"
         ),
-        pytest.param(file(sound(gaps=(gap(2_000, 500),)), film()), "there is sound at 2.00 s", id="gap-longer-than-the-silence"),
+        pytest.param(file(sound(gaps=(gap(2_000, 3_000),)), film()), "there is sound at 2.00 s", id="gap-longer-than-the-silence"),
         pytest.param(
-            file(sound(gaps=(gap(2_000, 500).model_copy(update={"missing_ms": 200}),)), film()), None, id="gaps-told-as-one"
+            file(sound(gaps=(gap(2_000, 3_000).model_copy(update={"missing_ms": 200}),)), film()), None, id="gaps-told-as-one"
         ),
+        pytest.param(file(sound(gaps=(gap(2_000, 500),)), film()), None, id="losses-told-as-one-by-an-earlier-version"),
         pytest.param(file(sound(gaps=(gap(2_000, 500, GapReason.SILENT),)), film()), None, id="comfort-noise-in-it"),
         pytest.param(
             file(sound(gaps=(gap(2_000, 200), gap(3_000, 200, GapReason.MUTED))), film()), "there is sound at 3.00 s", id="mute-that-was-none"
@@ -272,6 +273,16 @@ def test_a_file_that_lies_elsewhere_in_the_call_than_it_says_is_named() -> None:
     )
     problems = judge(declared, 600_000, DIGEST, seen()).problems
     assert problems == ("the file's tag START_OFFSET_MS is '5000', the manifest says '5700'",)
+
+
+@pytest.mark.parametrize(
+    ("said", "same"), [("\N{REPLACEMENT CHARACTER}li", True), ("\N{REPLACEMENT CHARACTER}l", False), ("Ali", False)]
+)
+def test_a_name_that_an_earlier_version_could_not_write_is_that_name(said: str, same: bool) -> None:
+    problems = judge(
+        file(participant_name="\N{ZERO WIDTH JOINER}li"), 600_000, DIGEST, seen(tags={"PARTICIPANT": said})
+    ).problems
+    assert (problems == ()) is same
 
 
 def test_of_sound_in_pieces_the_known_silence_counts() -> None:
