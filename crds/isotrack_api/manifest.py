@@ -36,6 +36,8 @@ class GapReason(StrEnum):
     SILENT = "Silent"
     """The sender sent nothing (DTX, camera without new pictures)."""
     PAUSED = "Paused"
+    EXCLUDED = "Excluded"
+    """The person was off the allowlist meanwhile."""
     DISCONNECTED = "Disconnected"
     CRASHED = "Crashed"
     DAMAGED = "Damaged"

@@ -59,10 +59,13 @@ def causes_of(facts: SpoolFacts, tracks: Iterable[TrackFacts]) -> tuple[Cause, .
     tracks = list(tracks)
     mutes = [span for track in tracks for span in track.mutes]
     sheds = [span for track in tracks for span in track.sheds]
+    peers = {track.peer_id: facts.peers[track.peer_id] for track in tracks if track.peer_id in facts.peers}
+    excluded = [span for peer in peers.values() for span in peer.excluded]
     by_reason: tuple[tuple[GapReason, Sequence[Span]], ...] = (
         (GapReason.CRASHED, facts.crashes),
         (GapReason.DISCONNECTED, facts.disconnects),
         (GapReason.PAUSED, facts.pauses),
+        (GapReason.EXCLUDED, excluded),
         (GapReason.MUTED, mutes),
         (GapReason.SHED, sheds),  # NB: behind, for who was muted lost nothing by it
         (GapReason.LOST, _unread_of(facts, tracks)),  # NB: last, for it may have been anything

@@ -122,6 +122,8 @@ class PeerFacts:
     """When its files can be made; None while it lasts."""
     ends: list[int] = field(default_factory=list)
     """Earlier ends: the session came back later than REJOIN_NS afterwards, and what came then has files of its own."""
+    excluded: list[Span] = field(default_factory=list)
+    """While the person was off the allowlist, having been on it before."""
 
     def end_of(self, spell: int) -> int | None:
         """End of the session's spell number `spell`, from 0; None while it is not known."""
@@ -271,6 +273,8 @@ class Folder:
             track.ended_ns = at if track.ended_ns is None else track.ended_ns
             _end_span(track.mutes, at)
             _end_span(track.sheds, at)
+        for peer in self.facts.peers.values():
+            _end_span(peer.excluded, at)
         _end_span(self.facts.disconnects, at)
         _end_span(self.facts.pauses, at)
 
@@ -317,12 +321,17 @@ class Folder:
         else:
             if known.left_ns is not None and at - known.left_ns > REJOIN_NS and len(known.ends) < _MAX_EVENTS:
                 known.ends.append(known.left_ns)
+            if recorded:
+                _end_span(known.excluded, at)
+            elif known.recorded and len(known.excluded) < _MAX_EVENTS:
+                _begin_span(known.excluded, at)
             known.left_ns, known.recorded = None, known.recorded or recorded
 
     def _on_participant_left(self, at: int, fields: _Fields) -> None:
         peer = self.facts.peers.get(fields.text("peer_id", 128))
         if peer is not None:
             peer.left_ns = at
+            _end_span(peer.excluded, at)
 
     def _on_written(self, at: int, fields: _Fields) -> None:  # noqa: ARG002
         self.facts.written_ns = at

@@ -149,6 +149,21 @@ def test_sound_is_found_where_it_was_made(call: Call, tmp_path: Path) -> None:
     assert (gap.start_ms, gap.duration_ms) == (pytest.approx(2030, abs=10), pytest.approx(13_000, abs=20))
 
 
+def test_a_person_who_is_off_the_allowlist_for_a_while_is_not_silent(call: Call, tmp_path: Path) -> None:
+    """Before it was on the list nothing was missed, so only the time in between is told."""
+    for at, recorded in ((0.0, False), (0.1, True), (5.0, False), (9.9, True)):
+        call.event("participant", at, peer_id="PA_a", user_id="alice", name="", recorded=recorded)
+    packets = opus_packets(250)
+    for log, begin, end in (("t0001", 0.5, 5.0), ("t0002", 10.0, 15.0)):
+        call.track(log, "PA_a", "alice", "microphone", "opus", begin - 0.1, ended=end, track_id="TR_mic")
+        talk = tone(packets[: round((end - begin) * 50)], begin)
+        call.frames(log, ALICE, 48_000, talk, reports=[begin + 1, begin + 4])
+    call.write(stop=16.0)
+    file = only_file(finish(call, tmp_path))
+    (gap,) = file.tracks[0].gaps
+    assert (gap.reason, gap.duration_ms) == (GapReason.EXCLUDED, pytest.approx(5000, abs=30))
+
+
 @pytest.mark.parametrize(
     ("events", "reason"),
     [
