@@ -6,6 +6,7 @@ Both are a Display: `show` takes the newest State as often as it likes to change
 from __future__ import annotations
 
 import contextlib
+import threading
 from typing import TYPE_CHECKING, Final, Protocol, TextIO
 
 from isotrack_api.base import SpoolLevel
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 REFRESHES_PER_SECOND = 4
+CLOSE_SECONDS: Final = 1.0
+"""How long a terminal is waited for at the end."""
 _WIDE_COLUMNS: Final = 130
 _WIDE_NAMES: Final = ("packets", "late", "key asked", "sizes", "last")
 
@@ -91,9 +94,59 @@ class TableDisplay:
             self._live.stop()
 
 
+class DetachedDisplay:
+    """Draws on a thread of its own, and whoever shows something never waits for it.
+
+    A terminal that is not read (Ctrl-S, or a connection to it that hangs) stops who writes to it: on the event loop that would be the
+    recording. Of states that come faster than they are drawn the newest is drawn; lines are kept.
+    """
+
+    def __init__(self, inner: Display) -> None:
+        """`inner` is touched by that thread alone from now on."""
+        self._inner = inner
+        self._news = threading.Condition()
+        self._state: State | None = None
+        self._lines: list[str] = []
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="display", daemon=True)
+        self._thread.start()
+
+    def show(self, state: State) -> None:
+        """See Display."""
+        with self._news:
+            self._state = state
+            self._news.notify()
+
+    def say(self, text: str) -> None:
+        """See Display."""
+        with self._news:
+            self._lines.append(text)
+            self._news.notify()
+
+    def close(self) -> None:
+        """See Display. A terminal that is not read is left as it is."""
+        with self._news:
+            self._closing = True
+            self._news.notify()
+        self._thread.join(CLOSE_SECONDS)
+
+    def _run(self) -> None:
+        closing = False
+        while not closing:
+            with self._news:
+                self._news.wait_for(lambda: self._state or self._lines or self._closing)
+                state, lines, closing = self._state, self._lines, self._closing
+                self._state, self._lines = None, []
+            for line in lines:
+                self._inner.say(line)
+            if state is not None:
+                self._inner.show(state)
+        self._inner.close()
+
+
 def open_display(stream: TextIO, title: str) -> Display:
     """Choose by what `stream` is."""
-    return TableDisplay(stream, title) if stream.isatty() else LineDisplay(stream)
+    return DetachedDisplay(TableDisplay(stream, title) if stream.isatty() else LineDisplay(stream))
 
 
 def _table(title: str, state: State, *, wide: bool) -> RenderableType:

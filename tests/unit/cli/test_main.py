@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from isotrack_api.manifest import Manifest
 from isotrack_recorder import __version__
 from isotrack_recorder.cli import main
 from isotrack_recorder.cli.changes import describe, plain
-from isotrack_recorder.cli.display import LineDisplay, TableDisplay
+from isotrack_recorder.cli.display import DetachedDisplay, LineDisplay, TableDisplay, open_display
 from isotrack_recorder.cli.finish import finish_workspace
 from isotrack_recorder.cli.options import read_options
 from isotrack_recorder.cli.parser import build_parser
@@ -229,6 +230,39 @@ def test_both_displays_take_any_state() -> None:
     for shown in (lines.getvalue(), table.getvalue()):
         assert "[red]" in shown, "a name is text, not markup"
         assert "\x1b[2J" not in shown
+
+
+class Stalled(io.StringIO):
+    """A terminal that is not read for a while."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written_to, self.read = threading.Event(), threading.Event()
+
+    def write(self, text: str) -> int:
+        self.written_to.set()
+        if not self.read.wait(60):
+            raise AssertionError("whoever shows something waits for the terminal")
+        return super().write(text)
+
+
+def test_a_terminal_that_is_not_read_stops_nobody_but_what_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-S, or a connection that hangs, stopped the event loop, and with it the recording."""
+    terminal = Stalled()
+    monkeypatch.setattr("isotrack_recorder.cli.display.CLOSE_SECONDS", 0)
+    display = open_display(terminal, "call")
+    assert isinstance(display, DetachedDisplay)
+    display.say("first")
+    assert terminal.written_to.wait(60)
+    for number in range(1000):
+        display.show(State(phase="Capturing", tracks=(a_track(codec=f"codec{number}"),)))
+    display.say("last")
+    display.close()
+    terminal.read.set()
+    display._thread.join(60)
+    lines = terminal.getvalue().splitlines()
+    assert (lines[0], lines[1]) == ("first", "last")
+    assert [line for line in lines if "codec" in line] == ["alice camera: codec999"], "the newest alone"
 
 
 def test_the_table_has_one_row_for_a_track_that_cannot_be_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
