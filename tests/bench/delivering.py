@@ -35,7 +35,14 @@ from isotrack_recorder.ship.store import ObjectInfo, Streamed
 
 P = ParamSpec("P")
 R = TypeVar("R")
-SHARES = {"_begin_turn": "mux", "_mux": "mux", "reclaim": "mux", "ship": "checkpoints", "_send": "send"}
+SHARES = {
+    "_begin_turn": "mux",
+    "_mux": "mux",
+    "_save": "mux",
+    "_reclaim": "mux",
+    "ship": "checkpoints",
+    "_send": "send",
+}
 """What a job in a lane counts to; all others, and the event loop, are the rest."""
 
 
@@ -68,6 +75,10 @@ class MeteredLanes(Lanes):
     async def file_job(self, job: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """See Lanes."""
         return await super().file_job(self._metered(job), *args, **kwargs)
+
+    async def disk_job(self, job: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """See Lanes."""
+        return await super().disk_job(self._metered(job), *args, **kwargs)
 
     def submit(self, job: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         """See Lanes."""

@@ -7,10 +7,10 @@ The agent, or the command line's shipper, calls `round` while the call runs; the
 All of it may be repeated at any time, by another process too: what the ledger holds is left alone, and each session goes on from its
 saved state.
 
-One Delivery owns its view of the spool. Reading and muxing run in the file lane, one after the other; parts are sent by the request
-lane meanwhile nothing is muxed. A storage that is slow therefore makes the spool grow, which holds each frame once, and not what is
-muxed; and of what is muxed no more waits on the disk than there is room for (`budget`), but for part 1 and the last part of each open
-file.
+One Delivery owns its view of the spool. Reading and muxing run in the file lane, one after the other; sessions are saved and their
+parts sent in other lanes while others are muxed (`turn`). Of what is muxed no more waits on the disk than there is room for
+(`budget`), but for part 1 and the last part of each open file: a storage that is slow makes the spool grow, which holds each frame
+once, and not what is muxed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +49,7 @@ from .s3 import S3Store
 from .session import Errand, Session, SpentError
 from .sessions import SavedSessions
 from .store import Heard, Store, UploadLostError, nobody_hears
+from .turn import NO_ROOM, Muxed, Turn
 from .upload import Sender, Target
 
 log = logging.getLogger(__name__)
@@ -200,26 +201,20 @@ class Delivery:
             IsotrackError: some file could not be delivered (the others were); a later round tries again.
         """
         self._spool.over = everything
-        turn = await self._lanes.file_job(self._begin_turn, everything)
+        sessions = await self._lanes.file_job(self._begin_turn, everything)
         if not everything and self._waits_for_storage() and (await self._lanes.file_job(self._budget)).scarce:
             return 0
-        failures: list[BaseException] = []
-        finished = 0
-        while turn:
-            work, broken = await self._lanes.file_job(self._mux, turn)
-            failures += broken
-            results = await asyncio.gather(*map(self._sending, work), return_exceptions=True)
-            lost = [errand for errand, result in zip(work, results) if isinstance(result, BaseException)]
-            failures += [result for result in results if isinstance(result, BaseException)]
-            finished += sum(result for result in results if isinstance(result, int))
-            stuck = {errand.session.peer_id for errand in lost}
-            stuck |= self._given_up
-            turn = [session for session in turn if session.more and session.peer_id not in stuck]
-            if turn and self._is_tight and self.copied is not None:
-                await self._lanes.file_job(self._make_room, self.copied())
-        if failures:
-            raise _one_of(failures)
-        return finished
+        turn = Turn(sessions, self._muxing, self._saving, self._sending, self._given_up)
+        await turn.run()
+        if turn.failures:
+            raise _one_of(turn.failures)
+        return turn.finished
+
+    async def _muxing(self, sessions: Sequence[Session], sending: Mapping[str, int]) -> Muxed:
+        return await self._lanes.file_job(self._mux, sessions, sending)
+
+    async def _saving(self, session: Session) -> Sequence[Errand]:
+        return await self._lanes.disk_job(self._save, session)
 
     def _waits_for_storage(self) -> bool:
         """NB: only where checkpoints ask it again and again. Else nobody would notice that it is back."""
@@ -305,23 +300,29 @@ class Delivery:
         """Delete what of the logs went into files: of a spool that is a copy."""
         await self._lanes.file_job(self._make_room, None)
 
-    def _make_room(self, checkpointed: Mapping[str, int] | None) -> None:
+    def _make_room(self, checkpointed: Mapping[str, int] | None, sending: Collection[str] = ()) -> None:
         """Give back what went into parts. A disk that does not let us stops nothing here: the end of the round tells."""
+        # NB: not of sessions that are on their way: what is lost there is made again, of the spool alone where it can be
+        sessions = [session for peer_id, session in self._sessions.items() if peer_id not in sending]
+        covered = {key: position for session in sessions for key, position in session.covered.items()}
         with contextlib.suppress(OSError):
-            self._reclaim_logs(self.covered(), checkpointed)
+            self._reclaim_logs(covered, checkpointed)
 
-    def _mux(self, turn: Sequence[Session]) -> tuple[list[Errand], list[IsotrackError]]:
-        """Bring sessions forward by some seconds each, as far as there is room; the others wait for the next turn.
+    def _mux(self, sessions: Sequence[Session], sending: Mapping[str, int]) -> Muxed:
+        """Bring sessions forward by some seconds each, until there is something to be saved and sent, or no room for more.
 
-        What is to be sent now, and what went wrong.
+        Args:
+            sending: Other sessions that are on their way, and how many bytes of each.
         """
-        work: list[Errand] = []
-        broken: list[IsotrackError] = []
-        budget, begun = self._budget(), self._bodies.written
+        if self._is_tight and self.copied is not None:
+            self._make_room(self.copied(), sending)
+        budget, begun = self._budget(), self._bodies.written - sum(sending.values())
         self._is_tight = budget.tight
-        for number, session in enumerate(turn):
-            if number and not self._has_room(budget, begun):
-                break
+        failures: list[IsotrackError] = []
+        for number, session in enumerate(sessions):
+            if (number or sending) and not self._has_room(budget, begun):
+                return Muxed(failures=failures) if number else NO_ROOM
+            before = self._bodies.written
             try:
                 try:
                     session.advance(lambda: self._has_room(budget, begun), save=budget.tight)
@@ -329,13 +330,14 @@ class Delivery:
                     self._give_up(session, spent)
                     continue
             except IsotrackError as error:
-                broken.append(error)
+                failures.append(error)
             except Exception as error:  # one session that cannot be made must not cost the others
                 log.exception("session could not be made", extra={"fields": {"peer_id": session.peer_id}})
-                broken.append(IsotrackError(f"session {session.peer_id!r} could not be made: {type(error).__name__}"))
+                failures.append(_unmade(session, error))
             else:
-                work += session.errands()
-        return work, broken
+                if session.is_unsaved or session.errands():
+                    return Muxed(session, self._bodies.written - before, failures)
+        return Muxed(failures=failures)
 
     def _budget(self) -> Budget:
         try:
@@ -345,6 +347,20 @@ class Delivery:
 
     def _has_room(self, budget: Budget, begun: int) -> bool:
         return self._bodies.written - begun < budget.bytes
+
+    # ── in the disk lane ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    @staticmethod
+    def _save(session: Session) -> Sequence[Errand]:
+        """Make what was muxed last; what can be sent of it."""
+        try:
+            session.save()
+        except IsotrackError:
+            raise
+        except Exception as error:
+            log.exception("session could not be saved", extra={"fields": {"peer_id": session.peer_id}})
+            raise _unmade(session, error) from error
+        return session.errands()
 
     # ── in the request lane ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -427,6 +443,11 @@ class Delivery:
         facts = self._spool.facts
         captured = {track.peer_id for track in facts.tracks.values()}
         return [peer for peer_id, peer in sorted(facts.peers.items()) if peer_id in captured]
+
+
+def _unmade(session: Session, error: Exception) -> IsotrackError:
+    """What failed was ours, or the disk's."""
+    return IsotrackError(f"session {session.peer_id!r} could not be made: {type(error).__name__}")
 
 
 def content_type(plan: FilePlan) -> str:

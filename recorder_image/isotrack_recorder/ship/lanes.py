@@ -1,8 +1,8 @@
 """Threads for calls that block: the only executors of the shipping side.
 
-Two lanes, both bounded. `files` makes files (muxing, reading the spool); `requests` sends them, and mostly waits for the network.
-No job submits another one, so the lanes cannot wait for each other in a circle. A request that reads thousands of objects reads
-`ahead`, in threads that live as long as that takes.
+Three lanes, all bounded. `files` makes files (muxing, reading the spool); `disk` waits until they are safe on the disk; `requests`
+sends them, and mostly waits for the network. No job submits another one, so the lanes cannot wait for each other in a circle. A
+request that reads thousands of objects reads `ahead`, in threads that live as long as that takes.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Final, ParamSpec, TypeVar
 
 FILES_AT_ONCE: Final = 1
 """Muxing is Python's own work: a second thread would only take turns with the first."""
+SAVES_AT_ONCE: Final = 2
 REQUESTS_AT_ONCE: Final = 4
 
 READS_AT_ONCE: Final = 16
@@ -59,11 +60,16 @@ class Lanes:
 
     def __init__(self) -> None:
         self._files = ThreadPoolExecutor(FILES_AT_ONCE, thread_name_prefix="ship-file")
+        self._disk = ThreadPoolExecutor(SAVES_AT_ONCE, thread_name_prefix="ship-disk")
         self._requests = ThreadPoolExecutor(REQUESTS_AT_ONCE, thread_name_prefix="ship-request")
 
     async def file_job(self, job: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run `job` in the lane for whole files."""
         return await asyncio.wrap_future(self._files.submit(job, *args, **kwargs))
+
+    async def disk_job(self, job: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run `job`, which waits for the disk, beside what makes files."""
+        return await asyncio.wrap_future(self._disk.submit(job, *args, **kwargs))
 
     async def request(self, job: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run `job`, one or a few requests, in the lane for requests."""
@@ -76,4 +82,5 @@ class Lanes:
     def close(self) -> None:
         """Drop what has not begun and let running requests end by themselves (they are bounded by their time-outs)."""
         self._files.shutdown(wait=False, cancel_futures=True)
+        self._disk.shutdown(wait=False, cancel_futures=True)
         self._requests.shutdown(wait=False, cancel_futures=True)

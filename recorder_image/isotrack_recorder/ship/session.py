@@ -55,7 +55,7 @@ class Errand:
 
 
 class Session:
-    """One session in this process. `advance` and `errands` are one thread's business."""
+    """One session in this process. Used by one thread at a time, but for errands of different files."""
 
     def __init__(
         self, peer_id: str, spool: Spool, intent: Intent, saved: SavedSessions, bodies: Bodies, ledger: Ledger
@@ -63,6 +63,8 @@ class Session:
         self.peer_id = peer_id
         self.more = False
         """Whether there is more to do at once."""
+        self.is_unsaved = False
+        """Whether what was muxed is worth to be saved: to be sent, for example."""
         self.covered: Mapping[str, Position] = {}
         """By log: what lies before is not needed any more."""
         self.taken: Mapping[str, Taken] = {}
@@ -105,11 +107,11 @@ class Session:
         return True
 
     def advance(self, goes_on: Callable[[], bool], *, save: bool) -> None:
-        """Mux what is due, and save where that leads to.
+        """Mux what is due.
 
         Args:
             goes_on: Whether there is room for more; asked between some seconds and the next.
-            save: However little it is: the spool is to be given back.
+            save: Save it, too, however little it is: the spool is to be given back.
         Raises:
             IsotrackError: its beginning is in the spool no more, and the state that would go on is damaged.
             OSError: the disk is full, or damaged.
@@ -135,12 +137,31 @@ class Session:
             stream.known_ns = self.known_ns
             self.more = stream.advance(whole=whole, most_groups=GROUPS_AT_ONCE, goes_on=goes_on)
             self._unsaved += 0 if group is None or stream.state.group is None else stream.state.group - group
-            if (save and self._unsaved) or self._is_worth_saving(stream):
+            self.is_unsaved = self._is_worth_saving(stream)
+            if save and (self._unsaved or self.is_unsaved):
                 self._save(stream)
         except BaseException:
-            self._stream, self._again, self.more = None, True, False  # what it did since it was saved is done again
+            self._fall_back()
             raise
         self.more = self.more or stream.state.over
+
+    def save(self) -> None:
+        """Make what was muxed last, and the state that tells of it. Before that nothing of it is sent.
+
+        Raises:
+            OSError: the disk is full, or damaged.
+        """
+        if self._stream is None or not self.is_unsaved:
+            return
+        try:
+            self._save(self._stream)
+        except BaseException:
+            self._fall_back()
+            raise
+
+    def _fall_back(self) -> None:
+        """What was done since it was saved is done again."""
+        self._stream, self._again, self.more = None, True, False
 
     def errands(self) -> list[Errand]:
         """What can be sent now."""
@@ -289,7 +310,7 @@ class Session:
         self._note_saved(stream)
 
     def _note_saved(self, stream: SessionStream) -> None:
-        self._unsaved = 0
+        self._unsaved, self.is_unsaved = 0, False
         self._settled = {
             part.plan.name: stream.settled(part.plan.name) for part in stream.state.parts if part.result is None
         }

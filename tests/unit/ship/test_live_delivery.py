@@ -313,28 +313,53 @@ async def test_what_all_sessions_together_mux_before_it_is_sent_is_bounded(
     total = 12 * 1024 * 1024
     monkeypatch.setattr("isotrack_recorder.ship.budget.MOST_BYTES", total)
     call = LiveSpool(spool, people=6)
-    call.run(60)
+    call.run(140)
     grown: list[int] = []
-    before = 0
-
-    def muxed() -> int:
-        return folder_bytes(spool / "ship" / "parts")
-
+    waiting: list[int] = []
     delivery = Delivery(spool, a_shipping_intent(), store, lanes)
-    mux = delivery._mux
+    mux, bodies = delivery._mux, delivery._bodies
 
-    def watch(turn: Any) -> Any:
-        nonlocal before
-        before = muxed()
-        done = mux(turn)
-        grown.append(muxed() - before)
+    def watch(sessions: Any, sending: Any) -> Any:
+        before = bodies.written
+        done = mux(sessions, sending)
+        grown.append(bodies.written - before)
+        waiting.append(sum(sending.values()) + grown[-1])
         return done
 
     monkeypatch.setattr(delivery, "_mux", watch)
     await delivery.round()
     group = 5 * RATE
-    assert sum(grown) > 3 * total
-    assert max(grown) < total + 2 * group
+    assert sum(grown) > 6 * total
+    assert max(waiting) < total + 2 * group
+
+
+async def test_others_are_muxed_while_a_part_is_sent(
+    spool: Path, store: CountingStore, lanes: Lanes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first part is taken when something was muxed behind it: one after the other they would wait for each other for ever."""
+    monkeypatch.setattr("isotrack_recorder.ship.budget.MOST_BYTES", 24 * 1024 * 1024)
+    call = LiveSpool(spool, people=3)
+    call.run(100)
+    call.stop()
+    delivery = an_agent(spool, store, lanes)
+    is_sent, goes_on = threading.Event(), threading.Event()
+    write = delivery._bodies.write
+
+    def muxed(name: str, offset: int, data: bytes) -> None:
+        write(name, offset, data)
+        if is_sent.is_set():
+            goes_on.set()
+
+    def before(operation: str, _key: str) -> None:
+        if operation == "upload_part" and not is_sent.is_set():
+            is_sent.set()
+            if not goes_on.wait(30):
+                raise AssertionError("nothing was muxed meanwhile")
+
+    monkeypatch.setattr(delivery._bodies, "write", muxed)
+    store.before = before
+    await delivery.finish(OVER)
+    assert media(store) == made_locally(spool, tmp_path / "local")
 
 
 async def test_sessions_that_are_left_to_checkpoints_need_no_disk_once_they_are_in_them(
