@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from isotrack_recorder.codecs.base import Frame, Octets
@@ -44,6 +44,18 @@ def packet_samples(packet: Octets) -> int:
     if not 0 < samples <= MAX_PACKET_SAMPLES:
         raise ParseError(f"Opus packet of {samples} samples, 1 to {MAX_PACKET_SAMPLES} are possible")
     return samples
+
+
+def samples_of(packets: Iterable[Octets]) -> list[int]:
+    """Durations of packets, 0 for what is none: `packet_samples` without a call for each."""
+    return [_PACKET_SAMPLES[packet[0]] or _counted(packet) if packet else 0 for packet in packets]
+
+
+def _counted(packet: Octets) -> int:
+    try:
+        return packet_samples(packet)
+    except ParseError:
+        return 0
 
 
 def is_stereo(packet: Octets) -> bool:

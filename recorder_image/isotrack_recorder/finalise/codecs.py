@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from isotrack_api.base import MediaKind
+from isotrack_recorder.codecs.opus import samples_of
 from isotrack_recorder.codecs.vp9_header import is_key_frame as is_vp9_key_frame
 from isotrack_recorder.matroska.codec_private_video import VIDEO_FORMS
 from isotrack_recorder.matroska.muxer import CODEC_IDS
@@ -13,7 +14,6 @@ from isotrack_recorder.media import CodecInfo
 from isotrack_recorder.spool.facts import TrackFacts
 
 from .lanes import Placed
-from .sound_forms import packet_samples
 
 _CODEC_SLACK_NS: Final = 1_000_000_000
 """The journal names a new codec when its first packet was read; its first frame may have arrived that much earlier."""
@@ -56,14 +56,15 @@ def _begins_as_h265(frame: bytes) -> bool:
 def is_usable(kind: MediaKind, codec: str, frame: bytes, *, key: bool, begun: bool) -> bool:
     """Whether a frame can be written: sound that is a packet, pictures from a key frame on."""
     if kind is MediaKind.AUDIO:
-        return codec != "opus" or packet_samples(frame) > 0
+        return codec != "opus" or samples_of((frame,))[0] > 0
     return begun or key
 
 
 def usable(kind: MediaKind, codec: str, frames: Sequence[Placed]) -> Sequence[Placed]:
     """Those of a log's next frames that can be written, where one was written before."""
     if kind is MediaKind.AUDIO and codec == "opus":
-        return [placed for placed in frames if packet_samples(placed.data)]
+        lengths = samples_of([placed.data for placed in frames])
+        return frames if all(lengths) else [placed for placed, length in zip(frames, lengths) if length]
     return frames
 
 

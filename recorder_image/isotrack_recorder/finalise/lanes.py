@@ -227,8 +227,11 @@ class SoundWriter(LaneWriter):
         """Add blocks of packets that simply follow one another; how many there are."""
         if self.state.first_ns is None or frames[0].span != frames[-1].span or frames[0].log not in self.state.logs:
             return 0
-        rate, zero, length = self._rate, self._plan.zero_ns, self._form.length
-        coming = ((placed.ticks, round((placed.ns - zero) * rate / SECOND), length(placed.data)) for placed in frames)
+        rate, zero = self._rate, self._plan.zero_ns
+        lengths = self._form.lengths([placed.data for placed in frames])
+        coming = [
+            (placed.ticks, round((placed.ns - zero) * rate / SECOND), length) for placed, length in zip(frames, lengths)
+        ]
         positions = self._continuity.run_on(_base(frames[0]), coming)
         times = [position * SECOND // rate for position in positions]
         frames, number = frames[: len(times) - 1], self.state.number
@@ -332,7 +335,42 @@ class PictureWriter(LaneWriter):
 
     def write(self, frames: Sequence[Placed], *, beside_sound: bool) -> list[Block]:
         """Take the next pictures, all of one log."""
-        return [self._write_one(placed, beside_sound=beside_sound) for placed in frames]
+        blocks: list[Block] = []
+        at = 0
+        while at < len(frames):
+            if count := self._run_on(frames[at:] if at else frames, blocks, beside_sound=beside_sound):
+                at += count
+            else:
+                blocks.append(self._write_one(frames[at], beside_sound=beside_sound))
+                at += 1
+        return blocks
+
+    def _run_on(self, frames: Sequence[Placed], blocks: list[Block], *, beside_sound: bool) -> int:
+        """Add blocks of pictures of which nothing is to be told; how many there are."""
+        state, before, last_ns = self.state, len(blocks), self.state.last_ns
+        if last_ns is None or state.damaged_ns is not None:
+            return 0
+        usual_ns, end_ns, has_private = state.usual_ns, 0, bool(state.private)
+        block, number, zero, add = self._block, state.number, self._plan.zero_ns, blocks.append
+        resized = self._next_size(frames[0].log)
+        for ns, _, ticks, span, data, key, lost, damaged, _, _, _ in frames:
+            place = max(ns, last_ns + _APART_NS)
+            waited = place - last_ns
+            if lost or damaged or waited > 2 * usual_ns or (key and not has_private):
+                break
+            if resized is not None and resized <= (span, ticks):
+                break
+            usual_ns = min(waited, _LONGEST_PICTURE_NS)
+            end_ns = max(end_ns, place + usual_ns)
+            add((place - zero, number, 0 if beside_sound else usual_ns, block(data), key, key))
+            last_ns = place
+        count = len(blocks) - before
+        if count:
+            state.usual_ns = usual_ns
+            state.key_frames += sum([placed.key for placed in frames[:count]])
+            self._wrote(frames[:count], end_ns)
+            state.last_ns = last_ns
+        return count
 
     def _write_one(self, placed: Placed, *, beside_sound: bool) -> Block:
         if self.state.first_ns is None:
@@ -417,6 +455,11 @@ class PictureWriter(LaneWriter):
             self._declare(state.last_ns + state.usual_ns, crash.end_ns, GapReason.SILENT)
             told_ns = max(told_ns, crash.end_ns)
         self.declare_beyond(BEYOND, told_ns, end_ns)
+
+    def _next_size(self, log: str) -> tuple[int, int] | None:
+        """Span and ticks from which on the next change of size holds."""
+        sizes, at = self._facts.tracks[log].sizes, self.state.sized.get(log, 0)
+        return (sizes[at].span, sizes[at].ticks) if at < len(sizes) else None
 
     def _take_sizes(self, placed: Placed) -> None:
         """Apply the size changes that hold from this frame on; at the first frame the newest of them."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from itertools import accumulate, repeat
+from typing import Final, cast
 
 from isotrack_recorder.media import CodecInfo
 from isotrack_recorder.spool.facts import TrackFacts
@@ -254,6 +255,9 @@ class LogWalk:
             ns, span, codec = heads[-1].ns, heads[-1].span, heads[-1].codec
         at = cursor.at
         stop = cursor.at = at + len(places)
+        if not first and codec + 1 >= len(track.codecs) and max(batch.flags[at:stop], default=0) < _DISCONTINUITY:
+            heads += self._run_on(cursor, range(at, stop), accumulate(places, max, initial=ns), span, codec)
+            return
         rows = zip(places, batch.timestamps[at:stop], batch.flags[at:stop], batch.starts[at:stop], batch.ends[at:stop])
         for number, (place, ticks, flags, start, end) in enumerate(rows, at):
             if place > ns:
@@ -266,6 +270,27 @@ class LogWalk:
             lost = self.lost.get((span, ticks), 0) or int(flags & _AFTER_GAP != 0)
             damaged = flags & _UNDECODABLE != 0
             heads.append(Placed(ns, key, ticks, span, frame, is_key, lost, damaged, codec, segment, base + end))
+
+    def _run_on(self, cursor: _Cursor, at: range, places: Iterator[int], span: int, codec: int) -> Iterator[Placed]:
+        """Frames that go on in the spans of ticks and of codec, none of them damaged: as columns, without a step of ours for each.
+
+        Args:
+            places: Behind that of the frame before.
+        """
+        next(places)
+        batch, (segment, base) = cursor.batch, cursor.origin
+        ticks, flags, ends = (column[at.start : at.stop] for column in (batch.timestamps, batch.flags, batch.ends))
+        frames = [batch.data[start:end] for start, end in zip(batch.starts[at.start : at.stop], ends)]
+        keys = [flag & _KEY != 0 for flag in flags]
+        lost: Iterator[int] = repeat(0)
+        if self.lost or max(flags, default=0) >= _AFTER_GAP:
+            known = self.lost.get
+            lost = (known((span, tick), 0) or int(flag & _AFTER_GAP != 0) for tick, flag in zip(ticks, flags))
+        rows = zip(
+            places, repeat(self.state.key), ticks, repeat(span), frames, keys, lost, repeat(False), repeat(codec),
+            repeat(segment), [base + end for end in ends],
+        )  # fmt: skip
+        return cast("Iterator[Placed]", map(tuple.__new__, repeat(Placed), rows))
 
     def _take_reports(self, horizon: int) -> None:
         rows = self.track.reports

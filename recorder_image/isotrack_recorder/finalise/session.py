@@ -35,7 +35,7 @@ from .succession import Succession
 
 MAX_FILE_BYTES: Final = 9_900 * 8 * 1024 * 1024
 """A multipart upload takes 10 000 parts."""
-_SLICE_NS: Final = SECOND
+_SLICE_NS: Final = 5 * SECOND
 """Frames are held in memory for so long: of a group, or of what a file that opened late catches up with."""
 
 

@@ -11,7 +11,6 @@ from typing import ClassVar, Final, Protocol
 
 from isotrack_recorder.codecs import opus
 from isotrack_recorder.codecs.pcm import CLOCK_RATE, SILENCE
-from isotrack_recorder.errors import ParseError
 from isotrack_recorder.matroska.codec_private import OPUS_RATE, opus_head
 from isotrack_recorder.matroska.codec_private_acm import ACM_FORMATS, wave_format
 from isotrack_recorder.media import CodecInfo
@@ -55,6 +54,10 @@ class SoundForm(Protocol):
         """Length of a packet in ticks; 0 if it is none."""
         ...
 
+    def lengths(self, packets: Sequence[bytes]) -> list[int]:
+        """The same of several."""
+        ...
+
     def note(self, packets: Sequence[bytes]) -> None:
         """Packets were written: one or more, in order."""
         ...
@@ -71,14 +74,6 @@ class SoundForm(Protocol):
 def sound_form(codec: CodecInfo) -> SoundForm:
     """The form of a codec that files can hold."""
     return OpusForm() if codec.name == "opus" else ByteForm(codec.name, min(max(codec.channels, 1), 2))
-
-
-def packet_samples(packet: bytes) -> int:
-    """Length of an Opus packet in samples at 48 kHz; 0 if it is none (RFC 6716 section 3.1)."""
-    try:
-        return opus.packet_samples(packet)
-    except ParseError:
-        return 0
 
 
 def opus_silence(samples: int, *, stereo: bool) -> Iterator[tuple[int, bytes]]:
@@ -104,7 +99,11 @@ class OpusForm:
 
     def length(self, packet: bytes) -> int:
         """See SoundForm."""
-        return packet_samples(packet)
+        return opus.samples_of((packet,))[0]
+
+    def lengths(self, packets: Sequence[bytes]) -> list[int]:
+        """See SoundForm."""
+        return opus.samples_of(packets)
 
     def note(self, packets: Sequence[bytes]) -> None:
         """See SoundForm."""
@@ -143,6 +142,10 @@ class ByteForm:
     def length(self, packet: bytes) -> int:
         """See SoundForm."""
         return len(packet) // self.channels
+
+    def lengths(self, packets: Sequence[bytes]) -> list[int]:
+        """See SoundForm."""
+        return [len(packet) // self.channels for packet in packets]
 
     def note(self, packets: Sequence[bytes]) -> None:
         """See SoundForm."""

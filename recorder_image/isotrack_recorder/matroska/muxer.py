@@ -45,6 +45,7 @@ _DATE_EPOCH_S: Final = 978_307_200
 _TURNS_TEXT: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """Embeddings, overrides and isolates (UAX #9): with them a name could be made to look like another one."""
 _MS: Final = 1_000_000
+_HALF_MS: Final = _MS // 2
 _CLUSTER_HEADER_BYTES: Final = 8
 _HEAD: Final = struct.Struct("!BhB").pack
 _HEAD_1: Final = struct.Struct("!BBBhB").pack
@@ -165,37 +166,47 @@ class Muxer:
 
     def add(self, blocks: Iterable[Block]) -> None:
         """Take frames, in the order of their times (of all tracks together)."""
+        # One loop over plain numbers, for this is done with every frame: those of the open cluster are put back where it ends.
         state, pending, last = self.state, self._pending.append, self.state.last_ms
+        cluster, start_ms, end_ns = state.cluster, state.start_ms, state.end_ns
+        before = grown = state.size
+        tracks = state.tracks
         for time_ns, track, duration_ns, data, key, cue in blocks:
-            time_ms = (time_ns + _MS // 2) // _MS
+            time_ms = (time_ns + _HALF_MS) // _MS
             if time_ms < (last_ms := last.get(track, 0)):
                 time_ms = last_ms
-            if state.cluster is not None:
-                if time_ms < state.start_ms:
-                    time_ms = state.start_ms
-                if cue or time_ms - state.start_ms >= _MAX_CLUSTER_MS or state.size + len(data) > _MAX_CLUSTER_BYTES:
+            size = len(data)
+            if cluster is not None:
+                if time_ms < start_ms:
+                    time_ms = start_ms
+                if cue or time_ms - start_ms >= _MAX_CLUSTER_MS or grown + size > _MAX_CLUSTER_BYTES:
+                    state.size, state.tracks, state.offset = grown, tracks, state.offset + grown - before
                     self._close_cluster()
-            if state.cluster is None:
+                    cluster = None
+            if cluster is None:
                 self._open_cluster(time_ms)
+                cluster, start_ms, tracks = state.cluster, time_ms, 0
+                before = grown = state.size
             last[track] = time_ms
-            end_ns = time_ns + duration_ns
-            if end_ns > state.end_ns:
-                state.end_ns = end_ns
+            if time_ns + duration_ns > end_ns:
+                end_ns = time_ns + duration_ns
+            flags = 0
             if key:
-                state.tracks |= 1 << track
+                flags = 0x80
+                tracks |= 1 << track
             # RFC 9559 section 5.1.3.5.1: size, track number, relative timestamp, flags (0x80 = key frame)
-            size, relative, flags = len(data) + 4, time_ms - state.start_ms, 0x80 if key else 0
-            if size < 0x7F:
-                head = _HEAD_1(0xA3, 0x80 | size, 0x80 | track, relative, flags)
-            elif size < 0x3FFF:
-                head = _HEAD_2(0xA3, 0x4000 | size, 0x80 | track, relative, flags)
+            if size < 0x7F - 4:
+                pending(_HEAD_1(0xA3, 0x84 + size, 0x80 | track, time_ms - start_ms, flags))
+                grown += size + 6
+            elif size < 0x3FFF - 4:
+                pending(_HEAD_2(0xA3, 0x4004 + size, 0x80 | track, time_ms - start_ms, flags))
+                grown += size + 7
             else:
-                head = b"\xa3" + encode_size(size) + _HEAD(0x80 | track, relative, flags)
-            pending(head)
+                head = b"\xa3" + encode_size(size + 4) + _HEAD(0x80 | track, time_ms - start_ms, flags)
+                pending(head)
+                grown += size + len(head)
             pending(data)
-            grown = len(head) + size - 4
-            state.size += grown
-            state.offset += grown
+        state.size, state.tracks, state.offset, state.end_ns = grown, tracks, state.offset + grown - before, end_ns
 
     def take(self) -> list[Write]:
         """Hand out what is to be written now."""

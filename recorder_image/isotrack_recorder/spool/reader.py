@@ -320,7 +320,6 @@ def _records(path: Path, offset: int, intact: Callable[[int], int], *, whole: bo
     except FileNotFoundError:  # reclaimed meanwhile
         return _Ending.WHOLE
     with file:
-        file.seek(offset)
         return (yield from _chunked(file, offset, intact, whole=whole))
 
 
@@ -328,9 +327,10 @@ def _chunked(file: io.FileIO, offset: int, intact: Callable[[int], int], *, whol
     rest, broken, ended = b"", False, False
     chunk = wanted = _FIRST_CHUNK_BYTES
     while not ended:
-        data = file.read(wanted)
-        ended = not data
-        data = rest + data if rest else data
+        # NB: the beginning of a record is read again: to put it before what follows would copy all of that.
+        file.seek(offset)
+        data = file.read(len(rest) + wanted)
+        ended = len(data) <= len(rest)
         end = 0
         if offset == 0 and len(data) >= len(MAGIC):
             end = len(MAGIC) if data.startswith(MAGIC) else 0
