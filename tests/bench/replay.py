@@ -19,8 +19,9 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +30,7 @@ from pylibsrtp import Policy, Session
 from bench.keeping import Keeps
 from bench.load import KINDS, Kind, Source, requests, tracks
 from bench.media import Media, prepare
+from isotrack_recorder.rtp.packet import Buffer, Header
 from isotrack_recorder.rtp.plane import Plane
 from isotrack_recorder.spool.writer import SpoolWriter
 from isotrack_recorder.webrtc.answer import plan_answer
@@ -118,6 +120,23 @@ class Network:
             self.repeats += [packet for packet in found if packet is not None and random.random() >= self.kind.loss]
 
 
+class InVirtualTime(Plane):
+    """A plane whose packets come when they do in the call, not in the replay."""
+
+    now_ns = 0
+
+    def batch(
+        self,
+        data: Buffer,
+        starts: Iterable[int],
+        ends: Iterable[int],
+        arrivals: Iterable[int],
+        headers: Iterable[Header],
+    ) -> None:
+        """See Plane."""
+        super().batch(data, starts, ends, repeat(self.now_ns), headers)
+
+
 def replay(
     offered: list[OfferedTrack], kind: Kind, media: Media, spool: SpoolWriter, options: argparse.Namespace
 ) -> Taken:
@@ -148,13 +167,16 @@ def replay(
             sending.sendto(packet, address)
         if options.cold:
             bytearray(COLD_BYTES)
-        now_ns = began + int(at * 1e9)
+        plane.now_ns = now_ns = began + int(at * 1e9)
         turns = [cpu()]
         while not drain.read()[1]:
             turns.append(cpu())
         turns.append(cpu())
-        plane.tick(now_ns, network.ask)
+        asked: list[bytes] = []
+        plane.tick(now_ns, asked.append)
         taken.tick.append(cpu() - turns[-1])
+        for rtcp in asked:
+            network.ask(rtcp)
         taken.read.append(turns[-1] - turns[0])
         taken.longest.append(max(after - before for before, after in itertools.pairwise(turns)))
         taken.packets += len(arriving)
@@ -174,10 +196,12 @@ def replay(
     return taken
 
 
-def offered_to(listener: Keeps, offered: list[OfferedTrack]) -> Plane:
+def offered_to(listener: Keeps, offered: list[OfferedTrack]) -> InVirtualTime:
     """A session's plane once an SFU has offered these tracks."""
     session = MediaSession(listener)
+    session._plane.__class__ = plane_class = InVirtualTime
     session._bind(plan_answer(parse_offer(build_offer(offered, TRANSPORT))), {})
+    assert isinstance(session._plane, plane_class)
     return session._plane
 
 

@@ -8,12 +8,13 @@ frame can be decoded by itself. What the sender sent is never changed or left ou
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Final
 
 from isotrack_recorder.codecs.base import Frame, Octets
 from isotrack_recorder.codecs.h264_sps import picture_size
-from isotrack_recorder.codecs.nal import MAX_PARAMETER_SET_BYTES, announced_units, byte_stream, first_code
+from isotrack_recorder.codecs.nal import MAX_PARAMETER_SET_BYTES, START_CODE, announced_units, byte_stream, first_code
 from isotrack_recorder.errors import ParseError
 
 FILLER_SIZE: Final = (2, 2)
@@ -33,6 +34,9 @@ NAL_LAST_RESERVED: Final = 18
 # RFC 6184 section 5.2
 STAP_A: Final = 24
 FU_A: Final = 28
+_PICTURES: Final = frozenset((NAL_SLICE, NAL_PARTITION_A, NAL_IDR))
+_KEYS: Final = frozenset((NAL_IDR, NAL_SPS, NAL_PPS))
+"""What a key frame is made of, or those behind it."""
 
 MAX_PARAMETER_SETS: Final = 32
 """Of each kind; H.264 has ids up to 31 for sequences and 255 for pictures, senders use one or two."""
@@ -67,15 +71,18 @@ class H264Depacketizer:
 
     def frame(self, payloads: Sequence[Octets]) -> Frame:
         """See Depacketizer."""
-        units = _nal_units(payloads)
-        kinds = {unit[0] & 0x1F for unit in units}
+        pieces = _nal_units(payloads)
+        kinds = {unit[1][0] & 0x1F for unit in pieces}
+        if kinds.isdisjoint(_KEYS):  # nearly all
+            return Frame(b"" if kinds.isdisjoint(_PICTURES) else b"".join(chain.from_iterable(pieces)), False)
+        units = [b"".join(unit[1:]) for unit in pieces]
         own_sps = next((unit for unit in reversed(units) if unit[0] & 0x1F == NAL_SPS), None)
         size = _size(own_sps)
         if size == FILLER_SIZE:  # before anything of it is remembered
             return Frame(b"", False, filler=True)
         for unit in units:
             self._remember(unit)
-        if not kinds & {NAL_SLICE, NAL_PARTITION_A, NAL_IDR}:
+        if kinds.isdisjoint(_PICTURES):
             return Frame(b"", False, *size)
         if NAL_IDR not in kinds or not self._sps or not self._pps:  # nothing can start without parameter sets
             return Frame(byte_stream(units), False)
@@ -127,42 +134,45 @@ def _opens(kind: int, first: int) -> bool:
     )
 
 
-def _nal_units(payloads: Sequence[Octets]) -> list[bytes]:
-    """Undo RFC 6184 section 5.6 (single), 5.7.1 (STAP-A), 5.8 (FU-A)."""
-    units: list[bytes] = []
-    fragments: list[Octets] = []
-    amid = b""
-    for payload in payloads:
-        if fragments and payload.startswith(amid):  # nearly all packets of video
-            fragments.append(payload[2:])
-            continue
+def _nal_units(payloads: Sequence[Octets]) -> list[list[Octets]]:
+    """Undo RFC 6184 section 5.6 (single), 5.7.1 (STAP-A), 5.8 (FU-A). Of each unit its pieces, behind a start code."""
+    units: list[list[Octets]] = []
+    following = iter(payloads)
+    for payload in following:
         if len(payload) < 2:
             raise ParseError(f"H.264 payload needs 2 bytes, got {len(payload)}")
         kind = payload[0] & 0x1F
-        if fragments and kind != FU_A:
-            raise ParseError("H.264 fragmented unit is interrupted")
-        if 0 < kind < STAP_A:
-            units.append(bytes(payload))
+        if kind == FU_A:
+            units.append(_fragmented(payload, following))
+        elif 0 < kind < STAP_A:
+            units.append([START_CODE, payload])
         elif kind == STAP_A:
-            units += _aggregated(payload)
-        elif kind == FU_A:
-            # | F |NRI|  28  | S | E | R | type | fragment …
-            if bool(payload[1] & 0x80) == bool(fragments):
-                raise ParseError("H.264 fragment out of place")
-            if not fragments:
-                fragments.append(bytes([payload[0] & 0xE0 | payload[1] & 0x1F]))
-                amid = bytes(
-                    [payload[0], payload[1] & 0x1F]
-                )  # how the next ones begin, but for the last: S and E are 0
-            fragments.append(payload[2:])
-            if payload[1] & 0x40:
-                units.append(b"".join(fragments))
-                fragments = []
+            units += ([START_CODE, unit] for unit in _aggregated(payload))
         else:
             raise ParseError(f"H.264 payload of type {kind} is not used in mode 0 or 1")
-    if fragments:
-        raise ParseError("H.264 fragmented unit has no end")
     return units
+
+
+def _fragmented(first: Octets, following: Iterator[Octets]) -> list[Octets]:
+    """Take the other fragments of a unit from those that follow its first one."""
+    # | F |NRI|  28  | S | E | R | type | fragment …
+    if not first[1] & 0x80:
+        raise ParseError("H.264 fragment out of place")
+    pieces = [START_CODE, bytes((first[0] & 0xE0 | first[1] & 0x1F,)), first[2:]]
+    if first[1] & 0x40:
+        return pieces
+    amid = bytes((first[0], first[1] & 0x1F))  # how all but the last begin: S and E are 0
+    for payload in following:
+        if not payload.startswith(amid):
+            if len(payload) < 2 or payload[0] & 0x1F != FU_A:
+                raise ParseError("H.264 fragmented unit is interrupted")
+            if payload[1] & 0x80:
+                raise ParseError("H.264 fragment out of place")
+            if payload[1] & 0x40:
+                pieces.append(payload[2:])
+                return pieces
+        pieces.append(payload[2:])
+    raise ParseError("H.264 fragmented unit has no end")
 
 
 def _aggregated(payload: Octets) -> list[bytes]:
