@@ -35,13 +35,11 @@ from isotrack_recorder.rtp.track import Track
 log = logging.getLogger(__name__)
 
 MAX_TRACKS: Final = 2000
-REPAIR_WAIT_NS: Final = 60_000_000
-"""While packets are missing: requests and repeats of them wait no longer than this. A third of it would bring back one picture of ten
-thousand more where a round trip takes 350 ms, and none on shorter paths; nobody watches."""
 FEEDBACK_WAIT_NS: Final = 45_000_000
 """Where transport-wide feedback is due every 50 ms."""
 ALERT_WAIT_NS: Final = 100_000_000
-"""On a path that lost something lately: the next loss is asked for this late."""
+"""While packets are missing, or on a path that lost some lately: requests and repeats wait this long at most. Less would bring back no
+more pictures, neither on short paths nor where a round trip takes 350 ms (tests/unit/rtp/test_lossy_path.py); nobody watches."""
 ALERT_NS: Final = 10_000_000_000
 CALM_WAIT_NS: Final = 200_000_000
 """On a clean path: a first loss is asked for this late, about what a far path takes anyway; SFUs remember more."""
@@ -492,7 +490,7 @@ class Plane:
         self._feedback.run(now_ns, send, self._streams.values(), self._gappy, self._wanting, self._active)
         if self._gappy:
             self._alert_until = now_ns + ALERT_NS
-        wait_ns = REPAIR_WAIT_NS if self._gappy else ALERT_WAIT_NS if now_ns < self._alert_until else CALM_WAIT_NS
+        wait_ns = ALERT_WAIT_NS if now_ns < self._alert_until else CALM_WAIT_NS
         return min(wait_ns, FEEDBACK_WAIT_NS) if self._transport_cc else wait_ns
 
     def refused(self) -> None:

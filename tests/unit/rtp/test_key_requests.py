@@ -20,7 +20,7 @@ from isotrack_recorder.media import CodecInfo
 from isotrack_recorder.rtp.feedback import FeedbackSettings
 from isotrack_recorder.rtp.lines import ExtensionIds, MediaLine, PayloadFormat
 from isotrack_recorder.rtp.packet import build_packet
-from isotrack_recorder.rtp.plane import REPAIR_WAIT_NS, Plane
+from isotrack_recorder.rtp.plane import ALERT_WAIT_NS, Plane
 from isotrack_recorder.spool.records import Flag
 from support.rtp import Listening, packetize, vp8_frame, vp8_packets
 
@@ -80,7 +80,7 @@ class Path:
         end = int(seconds * SECOND)
         for number in range(end // FRAME_NS):
             self._at(number * FRAME_NS, lambda now, number=number: self._publish(number, now))  # type: ignore[misc]
-        for now in range(0, end, REPAIR_WAIT_NS):
+        for now in range(0, end, ALERT_WAIT_NS):
             self._at(now, self._tick)
         while self._events:
             now, _, event = heapq.heappop(self._events)

@@ -21,7 +21,7 @@ from isotrack_recorder.rtp.assembler import MAX_TURNS
 from isotrack_recorder.rtp.feedback import FeedbackSettings
 from isotrack_recorder.rtp.lines import ExtensionIds, MediaLine, PayloadFormat
 from isotrack_recorder.rtp.packet import WIDE_HEADER, Packet, build_packet, parse_packet
-from isotrack_recorder.rtp.plane import ALERT_WAIT_NS, CALM_WAIT_NS, FEEDBACK_WAIT_NS, REPAIR_WAIT_NS, Plane
+from isotrack_recorder.rtp.plane import ALERT_WAIT_NS, CALM_WAIT_NS, FEEDBACK_WAIT_NS, Plane
 from isotrack_recorder.rtp.router import MAX_PARKED
 from isotrack_recorder.rtp.rtcp import Dlrr, parse_compound
 from isotrack_recorder.rtp.track import Track
@@ -1196,7 +1196,7 @@ def test_reading_pauses_briefly_while_packets_are_missing_and_for_a_time_after()
         bench.now += wait * MS
         bench.rtp(bench.audio(b"\xf8", sequence=number, timestamp=number * 960))
         pauses.append(bench.plane.tick(bench.now, bench.sent.append))
-    assert pauses == [CALM_WAIT_NS, REPAIR_WAIT_NS, ALERT_WAIT_NS, ALERT_WAIT_NS, CALM_WAIT_NS]
+    assert pauses == [CALM_WAIT_NS, ALERT_WAIT_NS, ALERT_WAIT_NS, ALERT_WAIT_NS, CALM_WAIT_NS]
 
 
 def test_transport_wide_feedback_keeps_reading_frequent() -> None:
