@@ -26,11 +26,13 @@ from isotrack_recorder.errors import ParseError
 
 Buffer = bytes | bytearray | mmap.mmap
 """Where packets lie: one datagram, or the memory of a batch. Slices of a mapping are bytes."""
-Header = tuple[int, int, int, int, int, int]
-"""The first 16 bytes as WIDE_HEADER reads them: two octets, sequence number, timestamp, SSRC; and, where an extension follows at once,
-how many 32-bit words it has. The last number means nothing in other packets, which may also be shorter."""
+Header = tuple[int, int, int, int, int]
+"""The first 16 bytes as WIDE_HEADER reads them: two octets as one number, sequence number, timestamp, SSRC; and, where an extension follows
+at once, how many 32-bit words it has. The last number means nothing in other packets, which may also be shorter."""
 HEADER: Final = struct.Struct("!BBHLL")
-WIDE_HEADER: Final = struct.Struct("!BBHLLxxH")
+WIDE_HEADER: Final = struct.Struct("!HHLLxxH")
+MARKER: Final = 0x80
+"""Of the first number."""
 ONE_BYTE_PROFILE: Final = 0xBEDE
 TWO_BYTE_PROFILE: Final = 0x1000
 """Upper 12 bits; the lower 4 are the application's (RFC 8285 section 4.3)."""

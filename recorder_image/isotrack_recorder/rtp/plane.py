@@ -26,7 +26,7 @@ from isotrack_recorder.media import MediaListener, TrackCounters
 from isotrack_recorder.rtp.assembler import AudioAssembler, VideoAssembler
 from isotrack_recorder.rtp.feedback import Feedback, FeedbackSettings
 from isotrack_recorder.rtp.lines import ExtensionIds, MediaLine
-from isotrack_recorder.rtp.packet import HEADER, Buffer, Header, iterate_extensions
+from isotrack_recorder.rtp.packet import HEADER, MARKER, Buffer, Header, iterate_extensions
 from isotrack_recorder.rtp.router import LineFinder, Route, Router
 from isotrack_recorder.rtp.rtcp import Bye, Dlrr, SenderReport, parse_compound
 from isotrack_recorder.rtp.stream import Repair, Stream
@@ -46,8 +46,9 @@ CALM_WAIT_NS: Final = 200_000_000
 PLAIN, EXTENDED = 0x80, 0x90
 """First octets of usual packets: neither padding nor contributing sources, without or with an extension."""
 _read_header: Final = HEADER.unpack_from
-_source_of: Final = itemgetter(4)
+_source_of: Final = itemgetter(3)
 _first_of: Final = itemgetter(0)
+_second_of: Final = itemgetter(1)
 
 
 @dataclass(slots=True)
@@ -302,54 +303,65 @@ class Plane:
         """
         headers = list(headers)
         sources = list(map(_source_of, headers))
-        packets: Iterable[tuple[int, int, int, int, Header]] = zip(sources, starts, ends, arrivals, headers)
+        packets: Iterable[tuple[Header, int, int, int]] = zip(headers, starts, ends, arrivals)
         if self._is_mixed(sources):
-            packets = sorted(packets, key=_first_of)
+            packets = map(_second_of, sorted(zip(sources, packets), key=_first_of))
         find = self._routes.get
         reads_extensions = self._reads_extensions
         # Nearly all packets of video go on with the frame of the packet before: the same source and timestamp, the next number.
         # Those are gathered to a run, so that what a stream does per packet is done once per run; this loop is all that each costs.
         stream: Stream | None = None  # whose run is in the making; None = there is none
         payloads: list[Octets] = []
-        run_ssrc = run_type = run_marked = run_sequence = run_timestamp = following = -1
+        run_kind = run_sequence = run_timestamp = run_ssrc = run_words = offset = -1
+        following = -1  # number of the next packet of the run; -1 = there is none
+        is_plain = False
         began_ns = latest_ns = 0
-        for ssrc, start, end, arrival_ns, (first, second, sequence, timestamp, _, words) in packets:
-            if first == EXTENDED and not reads_extensions:
-                payload = data[start + 16 + (words << 2) : end]
-            elif first == PLAIN:
-                payload = data[start + 12 : end]
-            else:
-                payload = b""
+        for (kind, sequence, timestamp, ssrc, words), start, end, arrival_ns in packets:
+            if (
+                sequence == following
+                and timestamp == run_timestamp
+                and ssrc == run_ssrc
+                and (words == run_words or is_plain)
+                and (payload := data[start + offset : end])
+            ):
+                if kind == run_kind:
+                    payloads.append(payload)
+                    latest_ns = arrival_ns
+                    following = sequence + 1  # of the 65536th packet none: the run ends there
+                    continue
+                if kind == run_kind | MARKER:
+                    assert stream is not None
+                    payloads.append(payload)
+                    self._run(stream, run_kind, run_sequence, timestamp, 1, payloads, began_ns, arrival_ns)
+                    stream, following = None, -1
+                    continue
             if stream is not None:
-                if sequence == following and timestamp == run_timestamp and ssrc == run_ssrc and payload:
-                    if second == run_type:
-                        payloads.append(payload)
-                        latest_ns = arrival_ns
-                        following = sequence + 1  # of the 65536th packet none: the run ends there
-                        continue
-                    if second == run_marked:
-                        payloads.append(payload)
-                        self._run(stream, run_type, run_sequence, timestamp, 1, payloads, began_ns, arrival_ns)
-                        stream = None
-                        continue
-                self._run(stream, run_type, run_sequence, run_timestamp, 0, payloads, began_ns, latest_ns)
-                stream = None
+                self._run(stream, run_kind, run_sequence, run_timestamp, 0, payloads, began_ns, latest_ns)
+                stream, following = None, -1
+            is_plain = kind >> 8 == PLAIN
+            if is_plain:
+                offset = 12
+            elif kind >> 8 == EXTENDED and not reads_extensions:
+                offset = 16 + (words << 2)
+            else:
+                offset = len(data)
+            payload = data[start + offset : end]
             route = find(ssrc)
             try:
                 if not payload or route is None:
-                    self._push(data, start, end, arrival_ns, (first, second, sequence, timestamp, ssrc), route)
-                elif second < 0x80 and isinstance(route, Stream) and route.gathers:
-                    stream, run_ssrc, run_type, run_marked = route, ssrc, second, second | 0x80
-                    run_sequence, run_timestamp, following = sequence, timestamp, sequence + 1
-                    payloads, began_ns, latest_ns = [payload], arrival_ns, arrival_ns
+                    self._push(data, start, end, arrival_ns, _read_header(data, start), route)
+                elif kind & MARKER or not isinstance(route, Stream) or not route.gathers:
+                    route.push(kind & 0x7F, sequence, timestamp, kind >> 7 & 1, payload, arrival_ns)
                 else:
-                    route.push(second & 0x7F, sequence, timestamp, second >> 7, payload, arrival_ns)
+                    stream, payloads, began_ns, latest_ns = route, [payload], arrival_ns, arrival_ns
+                    run_kind, run_sequence, run_timestamp, run_ssrc, run_words = kind, sequence, timestamp, ssrc, words
+                    following = sequence + 1
             except (ParseError, IndexError):
                 self.counters.malformed += 1
             except Exception:  # noqa: BLE001 - see _failed
                 self._failed(ssrc)
         if stream is not None:
-            self._run(stream, run_type, run_sequence, run_timestamp, 0, payloads, began_ns, latest_ns)
+            self._run(stream, run_kind, run_sequence, run_timestamp, 0, payloads, began_ns, latest_ns)
 
     def _is_mixed(self, sources: list[int]) -> bool:
         """Whether packets of many senders lie so much between each other that sorting them by source pays: runs get longer.
@@ -363,7 +375,7 @@ class Plane:
     def _run(
         self,
         stream: Stream,
-        payload_type: int,
+        kind: int,
         sequence: int,
         timestamp: int,
         marker: int,
@@ -373,7 +385,7 @@ class Plane:
     ) -> None:
         """Hand a run to its stream."""
         try:
-            stream.run(payload_type, sequence, timestamp, marker, payloads, began_ns, ended_ns)
+            stream.run(kind & 0x7F, sequence, timestamp, marker, payloads, began_ns, ended_ns)
         except (ParseError, IndexError):
             self.counters.malformed += 1
         except Exception:  # noqa: BLE001 - see _failed

@@ -12,7 +12,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterable
-from itertools import repeat
+from itertools import starmap
 from operator import add
 from typing import Any, Final, Protocol
 
@@ -22,9 +22,7 @@ from pylibsrtp._binding import ffi, lib
 
 from isotrack_recorder.rtp.packet import WIDE_HEADER, Buffer, Header
 from isotrack_recorder.webrtc.batch import SLOT_BYTES, SLOTS, Batch
-from isotrack_recorder.webrtc.pump import MAX_READ_PACKETS
 
-MAX_BATCHES: Final = MAX_READ_PACKETS // SLOTS
 MIN_RTP_BYTES: Final = 12
 _SLOT_HEADER: Final = struct.Struct(f"{WIDE_HEADER.format}{SLOT_BYTES - WIDE_HEADER.size}x")
 """Reads the RTP header of one slot and passes over the rest of it."""
@@ -69,12 +67,11 @@ class Drain:
     """Reads one UDP socket in batches, decrypts RTP in place, sorts the rest (RFC 7983 section 7)."""
 
     __slots__ = (
+        "_base",
         "_batch",
-        "_cells",
-        "_context",
+        "_calls",
         "_last_ns",
         "_other",
-        "_pointers",
         "_reading",
         "_receiver",
         "_session",
@@ -105,12 +102,12 @@ class Drain:
         self._receiver = receiver
         self._other = other
         self._session = session
-        self._context = session._srtp[0]
         self._view = memoryview(self._batch.data)
         base = ffi.from_buffer("unsigned char[]", self._batch.data)
-        self._pointers = [base + slot * SLOT_BYTES for slot in range(SLOTS)]
-        self._pointers.append(base)  # NB: only the base keeps the memory
-        self._cells = [ffi.cast("int *", address) for address in self._batch.length_addresses]
+        cells = (ffi.cast("int *", address) for address in self._batch.length_addresses)
+        self._calls = [(session._srtp[0], base + slot * SLOT_BYTES, cell) for slot, cell in enumerate(cells)]
+        """Arguments of libsrtp for each slot."""
+        self._base = base  # NB: only the base keeps the memory
         self._last_ns = time.monotonic_ns()
         self._reading = False
         self._unpaused = 0
@@ -125,7 +122,7 @@ class Drain:
         self._socket.close()
 
     def read(self) -> tuple[int, int]:
-        """Read and hand on what is there, MAX_READ_PACKETS at most.
+        """Read and hand on what is there, one batch at most.
 
         Returns:
             Datagrams, and nanoseconds in which they came: since the read before that left nothing. 0 ns = more are waiting; the read
@@ -136,17 +133,14 @@ class Drain:
             return 0, 0
         self._reading = True
         try:
-            for _ in range(MAX_BATCHES):
-                count = batch.receive()
-                self._unpaused += count
-                if count:
-                    self._sort(count)
-                if count < SLOTS:
-                    break
-            else:
-                return self._unpaused, 0
+            count = batch.receive()
+            self._unpaused += count
+            if count:
+                self._sort(count)
         finally:
             self._reading = False
+        if count == SLOTS:
+            return self._unpaused, 0
         now_ns = time.monotonic_ns()
         since_ns, self._last_ns = now_ns - self._last_ns, now_ns
         total, self._unpaused = self._unpaused, 0
@@ -169,17 +163,17 @@ class Drain:
         stop = count * SLOT_BYTES
         firsts = batch.data[:stop:SLOT_BYTES].translate(_NO_RTP_FIRST)
         seconds = batch.data[1:stop:SLOT_BYTES].translate(_NO_RTP_SECOND)
-        if not (any(firsts) or any(seconds) or min(batch.lengths) < MIN_RTP_BYTES):
+        if not (1 in firsts or 1 in seconds or min(batch.lengths) < MIN_RTP_BYTES):
             return []
         columns = zip(range(count), firsts, seconds, batch.lengths)
         return [slot for slot, first, second, length in columns if first or second or length < MIN_RTP_BYTES]
 
     def _decrypt(self, begin: int, end: int) -> None:
         """Decrypt RTP where it lies, in the slots from `begin` to before `end`, and hand it on."""
-        # NB: `map` calls libsrtp without a step of Python between two packets, and libsrtp writes the new lengths where the kernel
-        # wrote the old ones, so that none becomes an object before all are read at once: a quarter of the time of a loop
-        calls = map(lib.srtp_unprotect, repeat(self._context), self._pointers[begin:end], self._cells[begin:end])
-        failures = list(calls)
+        # NB: `starmap` calls libsrtp without a step of Python between two packets, with arguments that were made once, and libsrtp
+        # writes the new lengths where the kernel wrote the old ones, so that none becomes an object before all are read at once: a
+        # quarter of the time of a loop
+        failures = list(starmap(lib.srtp_unprotect, self._calls[begin:end]))
         lengths = self._batch.lengths_now(begin, end)
         good = begin
         if any(failures) or min(lengths, default=MIN_RTP_BYTES) < MIN_RTP_BYTES:

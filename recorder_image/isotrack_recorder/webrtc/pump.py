@@ -17,8 +17,6 @@ AT_ONCE_NS: Final = 1
 """The next round of the event loop."""
 LARGEST_PACKETS: Final = 1024
 """No pause gathers more."""
-MAX_READ_PACKETS: Final = 512
-"""Read in a row before other work of the event loop gets its turn: the loop stands still while it takes them, some 5 ms."""
 ROOMY_PACKETS: Final = 1024
 """A buffer that holds so many takes the key frames of a small call at once: a long pause is no risk."""
 

@@ -107,6 +107,7 @@ def test_a_datagram_that_came_late_to_the_socket_keeps_its_stamp(pair: tuple[soc
 def test_more_than_a_batch_takes_several_reads(pair: tuple[socket.socket, socket.socket]) -> None:
     receiver, sender = pair
     batch = Batch(receiver)
+    enlarge_receive_buffer(receiver, 8 << 20)
     for number in range(SLOTS + 3):
         sender.send(number.to_bytes(2, "big"))
     assert batch.receive() == SLOTS
