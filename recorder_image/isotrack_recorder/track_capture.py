@@ -235,7 +235,7 @@ class TrackCapture:
             recovered=totals.recovered,
             late=totals.late,
             frames=self.log.frames,
-            media_bytes=self.log.bytes,
+            media_bytes=self.log.media_bytes,
             plis=totals.plis,
             width=self.width,
             height=self.height,

@@ -171,16 +171,18 @@ class Assembler:
 
     def _advance(self, timestamp: int, arrival_ns: int) -> None:
         """Move the clock to a new timestamp."""
-        if self._timestamp < 0:
+        before = self._timestamp
+        if before < 0:
             self.extended = timestamp
         else:
-            step = timestamp - self._timestamp
+            step = timestamp - before
             if not 0 <= step < 0x8000_0000:
                 step = _signed(step)
             self.extended += step
             away = abs(step - (arrival_ns - self._arrival) * self._ticks_per_ns)
-            self.jitter += (away - self.jitter) / 16
-            if step < 0 or away > self._max_step:
+            jitter = self.jitter
+            self.jitter = jitter + (away - jitter) / 16
+            if away > self._max_step or step < 0:
                 self._new_base = True
                 self.jitter = 0.0
         self._timestamp = timestamp

@@ -105,13 +105,20 @@ class TrackLog:
     `append` belongs to the event loop's thread, everything that touches the file to the writing thread.
     """
 
-    __slots__ = ("_file", "_queue", "_segment", "_writer", "bytes", "frames", "name", "queued", "released")
+    __slots__ = (
+        "_file",
+        "_handed_bytes",
+        "_handed_frames",
+        "_queue",
+        "_segment",
+        "_writer",
+        "name",
+        "queued",
+        "released",
+    )
 
     def __init__(self, writer: SpoolWriter, name: str) -> None:
         self.name = name
-        self.frames = 0
-        """Frames taken, written or still queued."""
-        self.bytes = 0
         self.released = False
         """The track is over: nothing more is taken, and its file is closed with the next flush."""
         self._writer = writer
@@ -120,6 +127,19 @@ class TrackLog:
         self._queue: list[bytes] = []
         self.queued = 0
         """Bytes of the queue."""
+        self._handed_frames = 0
+        self._handed_bytes = 0
+        """Of what is queued no more."""
+
+    @property
+    def frames(self) -> int:
+        """Frames taken, written or still queued."""
+        return self._handed_frames + len(self._queue) // 2
+
+    @property
+    def media_bytes(self) -> int:
+        """What was in them."""
+        return self._handed_bytes + self.queued - len(self._queue) // 2 * _HEADER_BYTES
 
     def append(self, timestamp: int, arrival_ns: int, flags: int, frame: bytes) -> None:
         """Queue one frame (fields as in `records`). Frames beyond 16 MiB are not taken."""
@@ -127,14 +147,13 @@ class TrackLog:
         if size > MAX_FRAME_BYTES or self.released or self._writer.failure is not None:
             return
         self._queue += (encode_header(timestamp, arrival_ns, flags, frame), frame)
-        self.frames += 1
-        self.bytes += size
         self.queued = queued = self.queued + size + _HEADER_BYTES
         if queued > MAX_QUEUED_BYTES:
             self._writer.flush_soon()
 
     def take_queue(self) -> list[bytes]:
         """Hand over what is queued. For the SpoolWriter only, which writes the journal before."""
+        self._handed_frames, self._handed_bytes = self.frames, self.media_bytes
         queue, self._queue, self.queued = self._queue, [], 0
         return queue
 
