@@ -120,10 +120,18 @@ class Network:
             self.repeats += [packet for packet in found if packet is not None and random.random() >= self.kind.loss]
 
 
-class InVirtualTime(Plane):
-    """A plane whose packets come when they do in the call, not in the replay."""
+class InVirtualTime:
+    """Gives packets to a plane when they come in the call, not in the replay: what is missing is waited for in that time."""
 
-    now_ns = 0
+    def __init__(self, plane: Plane) -> None:
+        self.now_ns = 0
+        self._plane = plane
+        self.rtp, self.rtcp, self.refused, self.tick = plane.rtp, plane.rtcp, plane.refused, plane.tick
+
+    @property
+    def lacks_packets(self) -> bool:
+        """See PacketReceiver."""
+        return self._plane.lacks_packets
 
     def batch(
         self,
@@ -133,8 +141,8 @@ class InVirtualTime(Plane):
         arrivals: Iterable[int],
         headers: Iterable[Header],
     ) -> None:
-        """See Plane."""
-        super().batch(data, starts, ends, repeat(self.now_ns), headers)
+        """See PacketReceiver."""
+        self._plane.batch(data, starts, ends, repeat(self.now_ns), headers)
 
 
 def replay(
@@ -156,7 +164,8 @@ def replay(
     receiving.bind(("127.0.0.1", 0))
     receiving.setblocking(False)
     enlarge_receive_buffer(receiving, 16 << 20)
-    drain = Drain(receiving, srtp(Policy.SSRC_ANY_INBOUND), plane, lambda *_: None)
+    receiver = InVirtualTime(plane)
+    drain = Drain(receiving, srtp(Policy.SSRC_ANY_INBOUND), receiver, lambda *_: None)
     address, began, flushed, at = receiving.getsockname(), time.monotonic_ns(), 0.0, 0.0
     gc.collect()
     gc.freeze()
@@ -167,7 +176,7 @@ def replay(
             sending.sendto(packet, address)
         if options.cold:
             bytearray(COLD_BYTES)
-        plane.now_ns = now_ns = began + int(at * 1e9)
+        receiver.now_ns = now_ns = began + int(at * 1e9)
         turns = [cpu()]
         while not drain.read()[1]:
             turns.append(cpu())
@@ -196,12 +205,10 @@ def replay(
     return taken
 
 
-def offered_to(listener: Keeps, offered: list[OfferedTrack]) -> InVirtualTime:
+def offered_to(listener: Keeps, offered: list[OfferedTrack]) -> Plane:
     """A session's plane once an SFU has offered these tracks."""
     session = MediaSession(listener)
-    session._plane.__class__ = plane_class = InVirtualTime
     session._bind(plan_answer(parse_offer(build_offer(offered, TRANSPORT))), {})
-    assert isinstance(session._plane, plane_class)
     return session._plane
 
 
