@@ -41,6 +41,7 @@ from isotrack_recorder.webrtc.transport import Transport, TransportSettings
 
 log = logging.getLogger(__name__)
 
+_CANCEL_AGAIN_SECONDS: Final = 0.1
 _SETTLE_STEP_SECONDS: Final = 0.02
 IDLE_TICK_NS: Final = 250_000_000
 MAX_EARLY_CANDIDATES: Final = 64
@@ -193,10 +194,11 @@ class MediaSession:
         """Flush, say goodbye, release sockets and tasks. May be called more than once."""
         self.flush()
         try:
-            if self._connecting is not None:
+            while self._connecting is not None and not self._connecting.done():
+                # More than once: `asyncio.wait_for` of Python 3.11, in which DTLS waits, forgets one that comes along with a datagram
                 self._connecting.cancel()
                 # NB: awaiting the task itself would take our own cancellation for its
-                await asyncio.wait((self._connecting,))
+                await asyncio.wait((self._connecting,), timeout=_CANCEL_AGAIN_SECONDS)
         finally:
             if self._transport is not None:
                 await self._transport.close()

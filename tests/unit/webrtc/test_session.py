@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import socket
 import struct
@@ -390,6 +391,26 @@ async def test_who_closes_while_it_connects_can_be_cancelled_and_all_is_closed(c
     with pytest.raises(asyncio.CancelledError):
         await closing
     assert call.session.closed.result() == "closed"
+
+
+async def test_closing_does_not_wait_for_a_handshake_that_misses_its_cancellation(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`asyncio.wait_for` of Python 3.11, in which DTLS waits, forgets one that comes along with a datagram."""
+    begun = asyncio.Event()
+
+    async def misses(*_: object, **__: object) -> bool:
+        begun.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await asyncio.Event().wait()
+        return False
+
+    monkeypatch.setattr(transport.Transport, "connect", misses)
+    await call.offer(AUDIO)
+    await begun.wait()
+    async with asyncio.timeout(SETTINGS.connect_timeout_seconds / 2):
+        await call.session.close()
 
 
 async def test_what_is_missing_may_still_come_before_the_end(call: Call) -> None:
