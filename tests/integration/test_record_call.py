@@ -266,6 +266,7 @@ def test_a_lost_machine_s_recording_is_finished_from_the_bucket(call: Call, buck
     too_late = call.isotrack("finalise", str(left))
     assert too_late.code == 64
     assert "was finished from its checkpoints already" in too_late.stderr
+    assert "make the files with" not in too_late.stderr, "there are none to be made"
 
 
 def test_a_killed_recorder_s_last_words_are_copied_and_an_orderly_end_leaves_no_checkpoint(

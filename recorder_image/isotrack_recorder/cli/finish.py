@@ -10,7 +10,7 @@ from typing import TextIO
 
 from isotrack_api.intent import Intent
 from isotrack_api.manifest import Manifest
-from isotrack_recorder.errors import IsotrackError, OutputError
+from isotrack_recorder.errors import ConfigError, IsotrackError, OutputError
 
 from .changes import plain
 from .display import tell
@@ -45,6 +45,8 @@ async def finish_workspace(workspace: Workspace, intent: Intent, stream: TextIO)
         else:
             finished = await _ship(workspace, intent, progress, stream)
         await asyncio.to_thread(_check_that_all_was_read, workspace, finished.place)
+    except ConfigError:  # somebody else made them, and says what to do here
+        raise
     except Exception:  # whatever it is, a person must know that nothing is lost
         progress.close()
         tell(stream, f"isotrack: {how_to_finish(workspace)}\n")

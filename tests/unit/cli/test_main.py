@@ -323,6 +323,23 @@ async def test_files_that_cannot_be_made_leave_the_workspace_and_say_how_to_go_o
     assert workspace.folder.exists()
 
 
+async def test_what_somebody_else_has_finished_is_not_to_be_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Above the word that nothing is left to do stood one that told to do it."""
+
+    async def done(*_: object) -> None:
+        raise ConfigError("it was finished already")
+
+    monkeypatch.setattr("isotrack_recorder.cli.finish._finish_local", done)
+    workspace = an_intent_of(tmp_path)
+    told = io.StringIO()
+    with pytest.raises(ConfigError, match="finished already"):
+        await finish_workspace(workspace, workspace.read_intent(), told)
+    assert told.getvalue() == ""
+    assert workspace.folder.exists()
+
+
 async def test_files_that_could_not_all_be_made_are_made_where_they_belong_the_next_time(tmp_path: Path) -> None:
     """The manifest of the first try is this recording's own."""
     workspace = an_intent_of(tmp_path)
