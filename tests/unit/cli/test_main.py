@@ -237,11 +237,11 @@ class Stalled(io.StringIO):
 
     def __init__(self) -> None:
         super().__init__()
-        self.written_to, self.read = threading.Event(), threading.Event()
+        self.written_to, self.goes_on = threading.Event(), threading.Event()
 
     def write(self, text: str) -> int:
         self.written_to.set()
-        if not self.read.wait(60):
+        if not self.goes_on.wait(60):
             raise AssertionError("whoever shows something waits for the terminal")
         return super().write(text)
 
@@ -258,7 +258,7 @@ def test_a_terminal_that_is_not_read_stops_nobody_but_what_is_drawn(monkeypatch:
         display.show(State(phase="Capturing", tracks=(a_track(codec=f"codec{number}"),)))
     display.say("last")
     display.close()
-    terminal.read.set()
+    terminal.goes_on.set()
     display._thread.join(60)
     lines = terminal.getvalue().splitlines()
     assert (lines[0], lines[1]) == ("first", "last")
