@@ -63,6 +63,11 @@ class OpenFiles:
         """See `outputs.Parts`."""
         return self._lives_until(lane) > at_ns or self.end_of(lane) > at_ns
 
+    @property
+    def bytes(self) -> int:
+        """Of all of them so far, about."""
+        return sum([part.bytes for part in self._parts.values()])
+
     def settled(self, name: str) -> int:
         """Bytes of an open file, from its beginning, that will not change any more but for its head."""
         return self._parts[name].settled

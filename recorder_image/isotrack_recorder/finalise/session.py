@@ -35,8 +35,12 @@ from .succession import Succession
 
 MAX_FILE_BYTES: Final = 9_900 * 8 * 1024 * 1024
 """A multipart upload takes 10 000 parts."""
-_SLICE_NS: Final = 5 * SECOND
-"""Frames are held in memory for so long: of a group, or of what a file that opened late catches up with."""
+_SHORT_SLICE_NS: Final = SECOND
+_LONG_SLICE_NS: Final = 5 * SECOND
+"""Frames are held in memory for so long: of a group, or of what a file that opened late catches up with. Each slice costs as much as some
+frames."""
+_LONG_SLICE_BYTES: Final = 4 * 1024 * 1024
+"""Slices are long where they hold so much at most, as far as the one before tells."""
 
 
 class SessionStream:
@@ -62,6 +66,7 @@ class SessionStream:
         self._routers = self._begin_routers()
         self._lanes = Succession(state.stages, self._walks, self._routers, self._files)
         self._restored = False
+        self._slice_ns = _SHORT_SLICE_NS
         self.known_ns: int | None = None
         """Until when the logs hold all that was captured, where the journals know more; None: as far as these do."""
 
@@ -192,8 +197,11 @@ class SessionStream:
             if self._open(kind, limit_ns):
                 waiting.discard(kind)
         walks = [walk for walk in self._groups.active if walk.track.source.stream_kind not in waiting]
-        while (until_ns := _slice_end(walks, limit_ns)) is not None:
+        while (until_ns := _slice_end(walks, limit_ns, self._slice_ns)) is not None:
+            before = self._files.bytes
             self._take_slice(walks, until_ns)
+            grown = (self._files.bytes - before) * _LONG_SLICE_NS // self._slice_ns
+            self._slice_ns = _LONG_SLICE_NS if grown <= _LONG_SLICE_BYTES else _SHORT_SLICE_NS
             if until_ns != limit_ns:
                 self._files.flush_before(until_ns)
         self._lanes.inherit()
@@ -324,12 +332,12 @@ def _rest(output: Output) -> None:
     output.route, output.following, output.codecs, output.first_ns = {}, {}, {}, {}
 
 
-def _slice_end(walks: Sequence[LogWalk], limit_ns: int | None) -> int | None:
+def _slice_end(walks: Sequence[LogWalk], limit_ns: int | None, slice_ns: int) -> int | None:
     """End of the seconds in which the next frame lies: so much is taken at a time. None = no frame is placed before the limit."""
     heads = [head.ns for walk in walks if (head := walk.peek(limit_ns)) is not None]
     if not heads:
         return None
-    end = (min(heads) // _SLICE_NS + 1) * _SLICE_NS
+    end = (min(heads) // slice_ns + 1) * slice_ns
     return end if limit_ns is None else min(end, limit_ns)
 
 

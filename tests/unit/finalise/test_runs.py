@@ -44,9 +44,11 @@ def test_a_codec_that_may_come_changes_nothing_about_the_frames_before_it(tmp_pa
         if name == "followed":
             call.codec("t0001", "pcmu", 39.9)
             call.codec("t0002", "h264", 39.9)
-        finish_local(call.write(stop=40), an_intent(), tmp_path / name / "files")
-        made.append({path.name: path.read_bytes() for path in (tmp_path / name / "files").glob("*.mkv")})
-    assert made[0]
+        manifest = finish_local(call.write(stop=40), an_intent(), tmp_path / name / "files")
+        made.append(
+            ({path.name: path.read_bytes() for path in (tmp_path / name / "files").glob("*.mkv")}, manifest.files)
+        )
+    assert made[0][0]
     assert made[0] == made[1]
 
 
