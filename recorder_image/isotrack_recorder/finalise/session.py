@@ -40,7 +40,7 @@ _LONG_SLICE_NS: Final = 5 * SECOND
 """Frames are held in memory for so long: of a group, or of what a file that opened late catches up with. Each slice costs as much as some
 frames."""
 _LONG_SLICE_BYTES: Final = 4 * 1024 * 1024
-"""Slices are long where they hold so much at most, as far as the one before tells."""
+"""Slices are long where they hold so much at most, as far as the one before tells. The first of a group is short."""
 
 
 class SessionStream:
@@ -66,7 +66,6 @@ class SessionStream:
         self._routers = self._begin_routers()
         self._lanes = Succession(state.stages, self._walks, self._routers, self._files)
         self._restored = False
-        self._slice_ns = _SHORT_SLICE_NS
         self.known_ns: int | None = None
         """Until when the logs hold all that was captured, where the journals know more; None: as far as these do."""
 
@@ -197,11 +196,12 @@ class SessionStream:
             if self._open(kind, limit_ns):
                 waiting.discard(kind)
         walks = [walk for walk in self._groups.active if walk.track.source.stream_kind not in waiting]
-        while (until_ns := _slice_end(walks, limit_ns, self._slice_ns)) is not None:
+        slice_ns = _SHORT_SLICE_NS  # NB: not what the group before came to: a process that goes on from a saved state does not know
+        while (until_ns := _slice_end(walks, limit_ns, slice_ns)) is not None:
             before = self._files.bytes
             self._take_slice(walks, until_ns)
-            grown = (self._files.bytes - before) * _LONG_SLICE_NS // self._slice_ns
-            self._slice_ns = _LONG_SLICE_NS if grown <= _LONG_SLICE_BYTES else _SHORT_SLICE_NS
+            grown = (self._files.bytes - before) * _LONG_SLICE_NS // slice_ns
+            slice_ns = _LONG_SLICE_NS if grown <= _LONG_SLICE_BYTES else _SHORT_SLICE_NS
             if until_ns != limit_ns:
                 self._files.flush_before(until_ns)
         self._lanes.inherit()
