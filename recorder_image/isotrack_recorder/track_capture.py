@@ -14,8 +14,10 @@ from typing import Final
 from isotrack_api.words import MediaKind, TrackSource
 
 from .clock import Clock
+from .codecs.pcm import SILENCE
 from .control import TrackState
 from .media import CodecInfo, TrackCounters
+from .spool.records import Flag
 from .spool.writer import SpoolWriter, TrackLog
 
 RESUME_NS: Final = 5_000_000_000
@@ -23,6 +25,9 @@ RESUME_NS: Final = 5_000_000_000
 two; one who sends nothing for longer is silent."""
 MAX_LOGS: Final = 100
 """Of one track of sound. Nobody changes the codec more often but to fill a disk with files: nothing more is kept of that track."""
+
+_USUAL: Final = int(Flag.KEY)
+"""Flags of a packet of sound of which nothing else is to be told."""
 
 
 def _drop(timestamp: int, arrival_ns: int, flags: int, data: bytes) -> None:
@@ -78,12 +83,12 @@ class TrackCapture:
         self._spool = spool
         self._clock = clock
         self._logs = 0
-        self._begin_log()
         self._codec: CodecInfo | None = None
         self.codec_name = ""
+        self.muted = False
+        self._begin_log()
         self.width = 0
         self.height = 0
-        self.muted = False
         self.ended = False
         self.shed = False
         """Not received, because the spool is nearly full."""
@@ -95,7 +100,6 @@ class TrackCapture:
     def _begin_log(self) -> None:
         self._logs += 1
         self.log: TrackLog = self._spool.open_track()
-        # The per-frame path: straight into the log
         self.frame: Callable[[int, int, int, bytes], None] = self.log.append
         self.note(
             "track",
@@ -105,6 +109,16 @@ class TrackCapture:
             source=self.source.value,
             kind=self.kind.value,
         )
+
+    def _choose_path(self) -> None:
+        """The way of each frame: straight into the log, but while a codec is muted whose silence looks like any sound."""
+        if self.frame is not _drop:
+            self.frame = self._unless_silent if self.muted and self.codec_name in SILENCE else self.log.append
+
+    def _unless_silent(self, timestamp: int, arrival_ns: int, flags: int, data: bytes) -> None:
+        """LiveKit makes up a second of silence behind a mute: nothing that the participant sent. (Of Opus it is told by its bytes.)"""
+        if flags != _USUAL or data.count(SILENCE[self.codec_name]) < len(data):
+            self.log.append(timestamp, arrival_ns, flags, data)
 
     def _change_log(self) -> None:
         """End the log and go on in another one."""
@@ -128,6 +142,7 @@ class TrackCapture:
         if muted != self.muted:
             self.muted = muted
             self.note("muted" if muted else "unmuted")
+            self._choose_path()
 
     def set_shed(self, *, shed: bool) -> None:
         """Note that the track is given up for want of room, or asked for again. Saying it twice is one change."""
@@ -168,6 +183,7 @@ class TrackCapture:
         if self._codec is not None and self.kind is MediaKind.AUDIO and codec.name != self._codec.name:
             self._change_log()
         self._codec, self.codec_name = codec, codec.name
+        self._choose_path()
         self.note(
             "codec", codec=codec.name, clock_rate=codec.clock_rate, channels=codec.channels, fmtp=codec.fmtp[:2048]
         )

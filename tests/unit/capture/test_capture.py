@@ -37,7 +37,7 @@ from isotrack_recorder.sources.base import (
     TrackSeen,
 )
 from isotrack_recorder.spool.journal import decode_journal
-from isotrack_recorder.spool.records import decode_records
+from isotrack_recorder.spool.records import Flag, decode_records
 from isotrack_recorder.spool.watermarks import Usage
 from isotrack_recorder.spool.writer import SpoolWriter
 from isotrack_recorder.track_capture import MAX_LOGS
@@ -219,6 +219,28 @@ async def test_loudness_goes_to_the_journal(tmp_path: Path) -> None:
         assert {name: level[name] for name in ("at", "track", "packets", "loudest", "mean", "voiced")} == {
             "at": 7_000, "track": "t0001", "packets": 50, "loudest": 20, "mean": 67, "voiced": 26,
         }  # fmt: skip
+
+
+@pytest.mark.parametrize(("codec", "silence"), [("pcmu", b"\xff"), ("pcma", b"\xd5")])
+async def test_silence_that_an_sfu_makes_up_behind_a_mute_of_g711_is_no_sound(
+    tmp_path: Path, codec: str, silence: bytes
+) -> None:
+    """A gateway may send such packets, too: those of somebody who is not muted are kept, and what tells of a new clock always."""
+    made, usual, begins = silence * 160, int(Flag.KEY), int(Flag.KEY | Flag.DISCONTINUITY)
+    async with a_call(tmp_path) as call:
+        call.source.tell(*alice(a_track()))
+        sink = call.capture.open_track("TR_mic", MediaKind.AUDIO)
+        assert sink is not None
+        sink.codec(CodecInfo(codec, 8000, 1))
+        sink.frame(0, 1, begins, made)
+        sink.frame(160, 2, usual, made)
+        call.source.tell(TrackMuted("TR_mic", True))
+        sink.frame(320, 3, usual, made)
+        sink.frame(480, 4, usual, b"\x11" + made[1:])
+        sink.frame(640, 5, begins, made)
+        call.source.tell(TrackMuted("TR_mic", False))
+        sink.frame(800, 6, usual, made)
+    assert call.frames("t0001") == 5
 
 
 async def test_a_call_from_start_to_stop_is_told_in_order(tmp_path: Path) -> None:
