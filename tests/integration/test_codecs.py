@@ -13,6 +13,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from livekit.protocol import models
 
 from isotrack_api.base import Container, MediaKind
 from isotrack_api.manifest import GapReason, Manifest, ManifestFile
@@ -150,6 +151,29 @@ def test_what_libwebrtc_cannot_send_is_recorded_as_sent(call: Call, sound: str, 
     with av.open(str(path)) as media:
         pictures = sum(1 for _ in media.decode(video=0))
     assert pictures == len(seen) > 30
+
+
+@pytest.mark.realtime
+@pytest.mark.parametrize("sound", ["pcmu", "pcma"])
+def test_silence_that_the_sfu_makes_up_behind_a_mute_is_no_sound(call: Call, sound: str) -> None:
+    """A second of it, in packets that somebody could have sent."""
+    codec = PCMU if sound == "pcmu" else PCMA
+    track = RawTrack(MediaKind.AUDIO, codec, [[packet] for packet in pcm_packets(50, sound)], 50)
+    with raw_publisher(call.server, call.room, "alice", [track]), call.record() as recorder:
+        recorder.recording("alice", "microphone")
+        recorder.wait("report", nth=2)
+        call.mute("alice", models.TrackSource.MICROPHONE)
+        recorder.wait("muted")
+        recorder.wait("counters", nth=3)
+        recorder.interrupt()
+        assert recorder.ended().code == 0, recorder.stderr
+    (file,) = Manifest.model_validate_json((call.output / "recording.json").read_text()).files
+    content = (call.output / file.name).read_bytes()
+    (gap,) = file.tracks[0].gaps
+    assert gap.reason is GapReason.MUTED
+    assert gap.duration_ms > 2_000
+    voiced = sum(set(block.data) != {SILENCE[sound]} for block in blocks(content, read_file(content)))
+    assert file.tracks[0].frames - voiced <= 5, "the word of a mute and the first packets behind it overtake each other"
 
 
 STEREO = replace(OPUS, fmtp=f"{OPUS.fmtp};stereo=1;sprop-stereo=1")

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from livekit import api
+from livekit.protocol import models
 
 from isotrack_dev.servers import LiveKitInfo, S3Info
 
@@ -86,6 +87,20 @@ class Call:
                 await client.room.delete_room(api.DeleteRoomRequest(room=self.room))
 
         asyncio.run(delete())
+
+    def mute(self, identity: str, source: models.TrackSource.ValueType) -> None:
+        """Have the SFU mute somebody's tracks of this source."""
+
+        async def mute() -> None:
+            async with api.LiveKitAPI(self.server.http_url, self.server.api_key, self.server.api_secret) as client:
+                wanted = api.RoomParticipantIdentity(room=self.room, identity=identity)
+                for track in (await client.room.get_participant(wanted)).tracks:
+                    if track.source == source:
+                        await client.room.mute_published_track(
+                            api.MuteRoomTrackRequest(room=self.room, identity=identity, track_sid=track.sid, muted=True)
+                        )
+
+        asyncio.run(mute())
 
 
 def a_call(name: str, folder: Path, server: LiveKitInfo, s3: S3Info) -> Call:
