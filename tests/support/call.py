@@ -12,7 +12,6 @@ from pathlib import Path
 from types import MappingProxyType
 
 from livekit import api
-from livekit.protocol import models
 
 from isotrack_dev.servers import LiveKitInfo, S3Info
 
@@ -88,7 +87,7 @@ class Call:
 
         asyncio.run(delete())
 
-    def mute(self, identity: str, source: models.TrackSource.ValueType) -> None:
+    def mute(self, identity: str, source: int) -> None:
         """Have the SFU mute somebody's tracks of this source."""
 
         async def mute() -> None:
