@@ -54,6 +54,13 @@ class PictureId(NamedTuple):
     """Numbers repeat after so many."""
 
 
+def read_picture_id(payload: Octets, at: int) -> PictureId:
+    """The number of 7 or 15 bits at this place, as VP8 and VP9 write it (RFC 7741 section 4.2, RFC 9628 section 4.2): the first bit tells."""
+    if payload[at] & 0x80:
+        return PictureId((payload[at] & 0x7F) << 8 | payload[at + 1], 1 << 15)
+    return PictureId(payload[at], 1 << 7)
+
+
 def no_picture_id(payload: Octets) -> PictureId | None:  # noqa: ARG001 - see CodecSpec.picture_id
     """Of formats that do not number pictures."""
     return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from isotrack_recorder.codecs.base import Frame, Layer, Octets, PictureId
+from isotrack_recorder.codecs.base import Frame, Layer, Octets, PictureId, read_picture_id
 from isotrack_recorder.errors import ParseError
 
 FILLER_SIZE: Final = (8, 8)
@@ -52,9 +52,7 @@ def picture_id_of(payload: Octets) -> PictureId | None:
     """See CodecSpec.picture_id."""
     if len(payload) < 4 or not payload[0] & 0x80 or not payload[1] & 0x80:
         return None
-    if payload[2] & 0x80:
-        return PictureId((payload[2] & 0x7F) << 8 | payload[3], 1 << 15)
-    return PictureId(payload[2], 1 << 7)
+    return read_picture_id(payload, 2)
 
 
 def layer_of(payload: Octets) -> Layer | None:

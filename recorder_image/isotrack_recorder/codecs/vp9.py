@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from isotrack_recorder.codecs.base import Frame, Layer, Octets, PictureId
+from isotrack_recorder.codecs.base import Frame, Layer, Octets, PictureId, read_picture_id
 from isotrack_recorder.codecs.vp9_header import SizeTracker
 from isotrack_recorder.errors import ParseError
 
@@ -82,9 +82,7 @@ def picture_id_of(payload: Octets) -> PictureId | None:
     """See CodecSpec.picture_id."""
     if len(payload) < 3 or not payload[0] & _I:
         return None
-    if payload[1] & 0x80:
-        return PictureId((payload[1] & 0x7F) << 8 | payload[2], 1 << 15)
-    return PictureId(payload[1], 1 << 7)
+    return read_picture_id(payload, 1)
 
 
 def layer_of(payload: Octets) -> Layer | None:

@@ -14,7 +14,8 @@ further parts: its files were complete, and stay as they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import count
 from typing import Final
 
 from isotrack_api.base import MediaKind, StreamKind
@@ -145,12 +146,12 @@ class SessionStream:
         group = self._groups.decide_next(whole=whole, known_ns=self.known_ns)
         if group is None:
             return False
-        following = self._groups.following(group)
         if group.limit_ns is None:
-            self._take_steps(range(group.number, 1 << 62))
-        self._take(group.limit_ns)
-        if group.limit_ns is None:
+            self._take_steps(count(group.number))
+            self._take(None)
             return self._end()
+        self._take(group.limit_ns)
+        following = self._groups.following(group)
         self._take_steps(range(group.number + 1, following))
         self.state.group = following
         return True
@@ -174,7 +175,7 @@ class SessionStream:
         self._routers.update(self._begin_routers())
         self._lanes.begin()
 
-    def _take_steps(self, groups: range) -> None:
+    def _take_steps(self, groups: Iterable[int]) -> None:
         """Take what is left in the steps in which it would be taken while the call goes on: of these groups, which have nothing to decide."""
         for number in groups:
             limit_ns = limit_of(number)

@@ -126,17 +126,13 @@ class Checkpoints:
                 left = await lanes.request(self.ship, patient=True)
                 failures = 0
                 pause = 0.0 if left else max(0.0, tick - (self._clock() - began))
-            except IsotrackError as error:
+            except Exception as error:
+                # NB: a bug, too. Nobody waits for this task; without it a lost node would cost all that comes from now on.
                 failures += 1
                 pause = self._interval + full_jitter(failures)
-                if failures == 1:
+                if failures == 1 and isinstance(error, IsotrackError):
                     log.warning("checkpoint failed for now", extra={"fields": {"detail": str(error)}})
-            except (
-                Exception
-            ):  # NB: nobody waits for this task. Without it a lost node would cost all that comes from now on
-                failures += 1
-                pause = self._interval + full_jitter(failures)
-                if failures == 1:
+                elif failures == 1:
                     log.exception("checkpoint failed")
             await asyncio.sleep(pause)
 

@@ -98,9 +98,8 @@ def _with_recovered(whole: Manifest, attempts: Iterable[Manifest], recovered: Re
             how = {"stop_reason": recovered.stop_reason, "message": recovered.message or whole.message}
             whole = whole.model_copy(update=how)
     missing = recovered.missing if recovered is not None else ""
-    if (
-        left and not missing
-    ):  # NB: as long as some cannot be made, nothing counts as made: that is no word of what is there
+    # NB: as long as some cannot be made, nothing counts as made: that is no word of what is there
+    if left and not missing:
         missing = f"checkpoints of attempt {', '.join(map(str, left))} are not there: some sessions are missing"
     if not missing:
         return whole
