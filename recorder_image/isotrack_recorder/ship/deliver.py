@@ -156,9 +156,14 @@ class Delivery:
         """Whether some session is left to checkpoints because it can be made from here no more."""
         return bool(self._given_up)
 
-    def covered(self) -> Mapping[str, Position]:
-        """By log: frames before this position are not needed any more, by us or by a successor on the same disk."""
-        return {key: position for session in self._sessions.values() for key, position in session.covered.items()}
+    def _covered(self, without: Collection[str] = ()) -> Mapping[str, Position]:
+        """By log: frames before this position are not needed any more, by us or by a successor on the same disk.
+
+        Args:
+            without: Sessions that are left out.
+        """
+        sessions = [session for peer_id, session in self._sessions.items() if peer_id not in without]
+        return {key: position for session in sessions for key, position in session.covered.items()}
 
     async def reclaim(self, checkpointed: Mapping[str, int] | None) -> int:
         """Give back what of the spool is covered and checkpointed (see `reclaim.reclaim`). Bytes that became free.
@@ -170,7 +175,7 @@ class Delivery:
 
     def _reclaim(self, checkpointed: Mapping[str, int] | None) -> int:
         left = self._left_logs() if checkpointed is not None else {}
-        freed = self._reclaim_logs({**self.covered(), **left}, checkpointed)
+        freed = self._reclaim_logs({**self._covered(), **left}, checkpointed)
         spool = self._spool
         taken = {key: row for session in self._sessions.values() for key, row in session.taken.items()}
         taken |= dict.fromkeys(left, EVERYTHING)
@@ -303,10 +308,8 @@ class Delivery:
     def _make_room(self, checkpointed: Mapping[str, int] | None, sending: Collection[str] = ()) -> None:
         """Give back what went into parts. A disk that does not let us stops nothing here: the end of the round tells."""
         # NB: not of sessions that are on their way: what is lost there is made again, of the spool alone where it can be
-        sessions = [session for peer_id, session in self._sessions.items() if peer_id not in sending]
-        covered = {key: position for session in sessions for key, position in session.covered.items()}
         with contextlib.suppress(OSError):
-            self._reclaim_logs(covered, checkpointed)
+            self._reclaim_logs(self._covered(without=sending), checkpointed)
 
     def _mux(self, sessions: Sequence[Session], sending: Mapping[str, int]) -> Muxed:
         """Bring sessions forward by some seconds each, until there is something to be saved and sent, or no room for more.
